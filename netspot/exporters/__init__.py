@@ -1,0 +1,1 @@
+"""Where events go. Each exporter is one class, named in ``EXPORTERS`` of ``netspot.exporters.registry``."""
