@@ -1,0 +1,231 @@
+"""The kinds of counters, and the bank that drives the ones in use.
+
+A counter is a declaration; what it has counted so far lives in an *accumulator* that a bank makes from it. Each kind
+adds up a whole batch in a few numpy calls, so that the cost hardly depends on how many counters there are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspot.miner.distinct import KeySample, pair
+from netspot.packets import Bools, PacketBatch
+
+ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
+PAIRS = 16_384  # distinct pairs held for a fan-out; beyond it an estimate, standard error 0.9 %
+
+
+class Accumulator(ABC):
+    """What one counter has seen in the window that is open."""
+
+    @abstractmethod
+    def add(self, batch: PacketBatch) -> None: ...
+
+    @abstractmethod
+    def value(self) -> float: ...
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Take in the same counter's accumulator of another window."""
+
+    @abstractmethod
+    def clear(self) -> None: ...
+
+    def top(self) -> Any:
+        """Who made the value what it is, where the counter knows."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A name, what it means to a person, its unit, and how to make an accumulator for it."""
+
+    name: str
+    help: str
+    unit: str
+    accumulator: Callable[[], Accumulator]
+
+
+def packets(name: str, help: str, mask: Callable[[PacketBatch], Bools]) -> Counter:
+    """Counts the packets in ``mask(batch)``."""
+    return Counter(name, help, "packet", lambda: _Total(lambda batch: int(np.count_nonzero(mask(batch)))))
+
+
+def volume(name: str, help: str, values: Callable[[PacketBatch], NDArray[np.unsignedinteger[Any]]]) -> Counter:
+    """Adds up ``values(batch)`` [byte]."""
+    return Counter(name, help, "byte", lambda: _Total(lambda batch: int(values(batch).sum(dtype=np.uint64))))
+
+
+def distinct(
+    name: str,
+    help: str,
+    unit: str,
+    keys: Callable[[PacketBatch], NDArray[np.uint64]],
+    mask: Callable[[PacketBatch], Bools],
+    limit: int = ADDRESSES,
+) -> Counter:
+    """Counts the distinct ``keys(batch)`` among the packets in ``mask(batch)``."""
+    return Counter(name, help, unit, lambda: _Distinct(keys, mask, limit))
+
+
+def distinct_ports(
+    name: str, help: str, ports: Callable[[PacketBatch], NDArray[np.uint16]], mask: Callable[[PacketBatch], Bools]
+) -> Counter:
+    """Counts the distinct ``ports(batch)`` among the packets in ``mask(batch)``, always exactly."""
+    return Counter(name, help, "port", lambda: _Ports(ports, mask))
+
+
+def fan_out(
+    name: str,
+    help: str,
+    unit: str,
+    group: Callable[[PacketBatch], NDArray[np.uint64]],
+    item: Callable[[PacketBatch], NDArray[np.uint64]],
+    mask: Callable[[PacketBatch], Bools],
+) -> Counter:
+    """The most distinct ``item(batch)`` that one ``group(batch)`` has, among the packets in ``mask(batch)``."""
+    return Counter(name, help, unit, lambda: _FanOut(group, item, mask))
+
+
+class _Total(Accumulator):
+    def __init__(self, amount: Callable[[PacketBatch], int]) -> None:
+        self._amount = amount
+        self._total = 0
+
+    def add(self, batch: PacketBatch) -> None:
+        self._total += self._amount(batch)
+
+    def value(self) -> float:
+        return self._total
+
+    def merge(self, other: Self) -> None:
+        self._total += other._total
+
+    def clear(self) -> None:
+        self._total = 0
+
+
+class _Distinct(Accumulator):
+    def __init__(
+        self, keys: Callable[[PacketBatch], NDArray[np.uint64]], mask: Callable[[PacketBatch], Bools], limit: int
+    ) -> None:
+        self._keys, self._mask = keys, mask
+        self._sample = KeySample(limit)
+
+    def add(self, batch: PacketBatch) -> None:
+        self._sample.add(selected(self._mask(batch), self._keys(batch)))
+
+    def value(self) -> float:
+        return self._sample.count()
+
+    def merge(self, other: Self) -> None:
+        self._sample.merge(other._sample)
+
+    def clear(self) -> None:
+        self._sample.clear()
+
+
+class _Ports(Accumulator):
+    """A bitmap of one byte a port: 64 KiB, whatever comes."""
+
+    def __init__(
+        self, ports: Callable[[PacketBatch], NDArray[np.uint16]], mask: Callable[[PacketBatch], Bools]
+    ) -> None:
+        self._ports, self._mask = ports, mask
+        self._seen = np.zeros(65_536, np.bool_)
+
+    def add(self, batch: PacketBatch) -> None:
+        self._seen[selected(self._mask(batch), self._ports(batch))] = True
+
+    def value(self) -> float:
+        return int(np.count_nonzero(self._seen))
+
+    def merge(self, other: Self) -> None:
+        self._seen |= other._seen
+
+    def clear(self) -> None:
+        self._seen.fill(False)
+
+
+class _FanOut(Accumulator):
+    def __init__(
+        self,
+        group: Callable[[PacketBatch], NDArray[np.uint64]],
+        item: Callable[[PacketBatch], NDArray[np.uint64]],
+        mask: Callable[[PacketBatch], Bools],
+    ) -> None:
+        self._group, self._item, self._mask = group, item, mask
+        self._sample = KeySample(PAIRS, grouped=True)
+
+    def add(self, batch: PacketBatch) -> None:
+        mask = self._mask(batch)
+        groups = selected(mask, self._group(batch))
+        if len(groups):
+            self._sample.add(pair(groups, selected(mask, self._item(batch))), groups)
+
+    def value(self) -> float:
+        return self._sample.largest()[1]
+
+    def top(self) -> int:
+        return self._sample.largest()[0]
+
+    def merge(self, other: Self) -> None:
+        self._sample.merge(other._sample)
+
+    def clear(self) -> None:
+        self._sample.clear()
+
+
+def selected(mask: Bools, values: NDArray[Any]) -> NDArray[Any]:
+    """``values[mask]``; without a copy where the mask holds for all, as it nearly always does for addresses."""
+    return values if mask.all() else values[mask]
+
+
+class CounterBank:
+    """The accumulators of the counters in use, for windows of one period and for longer spans.
+
+    A longer span's accumulators are merged from the windows', once a window: packets are counted once.
+    """
+
+    def __init__(self, counters: Iterable[Counter], spans: Mapping[int, Iterable[str]] | None = None) -> None:
+        """``spans``: length [period] -> names of the counters that are wanted over it."""
+        self.counters = {counter.name: counter for counter in counters}
+        self._open = {name: counter.accumulator() for name, counter in self.counters.items()}
+        self._spans = {
+            span: {name: self.counters[name].accumulator() for name in names} for span, names in (spans or {}).items()
+        }
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        return tuple(self._spans)
+
+    def add(self, batch: PacketBatch) -> None:
+        for accumulator in self._open.values():
+            accumulator.add(batch)
+
+    def close(self) -> dict[str, float]:
+        """The counts of the window that ends, by counter name; the next one starts at 0."""
+        counts = {}
+        for name, accumulator in self._open.items():
+            counts[name] = accumulator.value()
+            for longer in self._spans.values():
+                if name in longer:
+                    longer[name].merge(accumulator)
+            accumulator.clear()
+        return counts
+
+    def close_span(self, span: int) -> dict[str, float]:
+        """The counts of the span that ends, of those counters that are wanted over it."""
+        counts = {name: accumulator.value() for name, accumulator in self._spans[span].items()}
+        self.clear_span(span)
+        return counts
+
+    def clear_span(self, span: int) -> None:
+        for accumulator in self._spans[span].values():
+            accumulator.clear()
