@@ -1,0 +1,37 @@
+"""What a statistic is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Compute = Callable[..., float]
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A number made of the counts of one window: a pure function, declared with what a reader and a detector must know.
+
+    ``compute`` is called with the counts that ``needs`` names, in that order, and says NaN where the window holds
+    nothing to compare with: silence teaches a detector nothing.
+    """
+
+    name: str
+    unit: str  # of the value; "1" for a ratio
+    help: str  # one line that a person understands
+    needs: tuple[str, ...]
+    compute: Compute
+    range: tuple[float, float] = (0.0, math.inf)  # values that are possible at all
+    log: bool = False  # watched as log(1 + value): for rates, whose size varies by factors
+    watched: bool = True  # has a detector
+
+
+def ratio(part: float, whole: float) -> float:
+    """``part / whole``, or NaN when the window holds nothing to compare with."""
+    return part / whole if whole else math.nan
+
+
+def rate(count: float, source_time_ns: float) -> float:
+    """``count`` a second."""
+    return count * 1e9 / source_time_ns if source_time_ns else math.nan
