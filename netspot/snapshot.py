@@ -1,1 +1,239 @@
-"""What the web thread may see: frozen, replaced as a whole after each window, so that nobody locks."""
+"""What the web threads may see: frozen, replaced as a whole after each window, so that nobody locks.
+
+The main loop calls ``Board.step`` after each window; every other thread only reads ``Board.current`` and the
+history. There is one writer. A row is written before the snapshot that counts it is published, and readers keep away
+from the oldest rows, which are the next to be overwritten.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspot.events import Alarm, Event, Incident, Sample, Window, message
+
+ALARMS = 200  # kept for the page and the API; older ones are in the exporters' files
+INCIDENTS = 100
+HOUR_BYTES = 2_700_000  # both histories together stay under 4 MiB, whatever the period and the number of statistics
+DAY_BYTES = 1_300_000
+MARGIN = 16  # rows that a reader leaves alone: the writer comes there next
+MINUTE_NS = 60_000_000_000
+
+OUTSIDE, ALARM, MUTED, LEARNING = 1, 2, 4, 8  # bits of a history cell: beyond a threshold; state of the statistic
+
+
+class Described(Protocol):
+    """A statistic as far as a reader of its numbers must know it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def help(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What stays the same while the service runs with one configuration."""
+
+    node: str
+    series: str  # the interface, or the base name of a capture file
+    version: str
+    started_ns: int  # [ns since epoch]
+    period_ns: int  # length of a window
+    stats: tuple[Described, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent picture; ``seq`` counts the windows seen and is the cursor for "what is new since"."""
+
+    seq: int
+    time_ns: int  # end of the newest window [ns since epoch]; 0 before the first
+    samples: Mapping[str, Sample]  # the newest of each statistic
+    alarms: tuple[tuple[int, Mapping[str, Any]], ...]  # (seq at which it came, message), oldest first
+    incidents: tuple[tuple[int, Mapping[str, Any]], ...]  # (seq of the last change, message), oldest first
+    alarm_counts: Mapping[str, int]  # since the start, by statistic
+    counts: Mapping[str, float]  # of the newest window, by counter
+    health: Mapping[str, Any]
+
+
+EMPTY = Snapshot(0, 0, {}, (), (), {}, {}, {})
+
+
+class Rows(NamedTuple):
+    """Consecutive windows (or minutes) of one statistic, oldest first."""
+
+    time_ns: NDArray[np.int64]  # end of the window [ns since epoch]
+    low: NDArray[np.float32]  # smallest value; in full-rate rows the same as ``high``
+    high: NDArray[np.float32]
+    up: NDArray[np.float32]  # thresholds; NaN: none
+    down: NDArray[np.float32]
+    bits: NDArray[np.uint8]
+
+
+class Ring:
+    """The last ``rows`` rows of ``width`` statistics; columns are named at construction."""
+
+    def __init__(self, rows: int, width: int, columns: Sequence[str]) -> None:
+        self.rows = rows
+        self.written = 0  # rows ever written; row i lies at i % rows
+        self.time_ns = np.zeros(rows, np.int64)
+        self.bits = np.zeros((rows, width), np.uint8)
+        self.columns = {name: np.full((rows, width), np.nan, np.float32) for name in columns}
+
+    @property
+    def nbytes(self) -> int:
+        return self.time_ns.nbytes + self.bits.nbytes + sum(column.nbytes for column in self.columns.values())
+
+    def since(self, row: int) -> NDArray[np.int64]:
+        """Where the rows number ``row`` and newer lie, oldest first, as far as they are still there."""
+        end = self.written
+        first = max(row, end - self.rows + MARGIN, 0)
+        return np.arange(first, max(first, end), dtype=np.int64) % self.rows
+
+
+def ring_rows(wanted: int, width: int, columns: int, budget_bytes: int) -> int:
+    """As many rows as wanted, or as the budget holds."""
+    return max(4 * MARGIN, min(wanted + MARGIN, budget_bytes // (8 + width * (4 * columns + 1))))
+
+
+class History:
+    """Every statistic: an hour at the full rate, a day by the minute, in two rings of float32."""
+
+    def __init__(self, width: int, period_ns: int) -> None:
+        hour = math.ceil(3600e9 / period_ns)
+        self.full = Ring(ring_rows(hour, width, 3, HOUR_BYTES), width, ("value", "up", "down"))
+        self.day = Ring(ring_rows(1440, width, 4, DAY_BYTES), width, ("low", "high", "up", "down"))
+
+    @property
+    def nbytes(self) -> int:
+        return self.full.nbytes + self.day.nbytes
+
+    def write(self, time_ns: int, values: NDArray[np.float32], bits: NDArray[np.uint8]) -> None:
+        """Append a row; ``values`` is (3, width): value, up, down."""
+        ring = self.full
+        at = ring.written % ring.rows
+        ring.time_ns[at], ring.bits[at] = time_ns, bits
+        for name, row in zip(("value", "up", "down"), values, strict=True):
+            ring.columns[name][at] = row
+        ring.written += 1
+        self._write_minute(time_ns, values, bits)
+
+    def _write_minute(self, time_ns: int, values: NDArray[np.float32], bits: NDArray[np.uint8]) -> None:
+        ring, end_ns = self.day, -(-time_ns // MINUTE_NS) * MINUTE_NS
+        if not ring.written or ring.time_ns[(ring.written - 1) % ring.rows] != end_ns:
+            at = ring.written % ring.rows
+            ring.time_ns[at], ring.bits[at] = end_ns, 0
+            for column in ring.columns.values():
+                column[at] = np.nan
+            ring.written += 1
+        at = (ring.written - 1) % ring.rows
+        ring.bits[at] |= bits
+        np.fmin(ring.columns["low"][at], values[0], out=ring.columns["low"][at])
+        np.fmax(ring.columns["high"][at], values[0], out=ring.columns["high"][at])
+        for name, row in (("up", values[1]), ("down", values[2])):
+            np.copyto(ring.columns[name][at], row, where=~np.isnan(row))
+
+    def rows(self, column: int, row: int) -> Rows:
+        """The rows of statistic number ``column`` from row number ``row`` on, at the full rate."""
+        ring = self.full
+        at = ring.since(row)
+        value = ring.columns["value"][at, column]
+        up, down = ring.columns["up"][at, column], ring.columns["down"][at, column]
+        return Rows(ring.time_ns[at], value, value, up, down, ring.bits[at, column])
+
+    def minutes(self, column: int) -> Rows:
+        """A day of statistic number ``column``, a row a minute; ``time_ns`` is the end of the minute."""
+        ring = self.day
+        at = ring.since(0)
+        low, high, up, down = (ring.columns[name][at, column] for name in ("low", "high", "up", "down"))
+        return Rows(ring.time_ns[at], low, high, up, down, ring.bits[at, column])
+
+
+@dataclass(slots=True)
+class Board:
+    """Where the main loop pins up what others may read. ``step`` takes about 0.1 ms for 30 statistics."""
+
+    info: Info
+    current: Snapshot = EMPTY
+    history: History = field(init=False)
+    epoch: str = field(init=False)  # changes with every board: cursors of an older one mean nothing here
+    columns: Mapping[str, int] = field(init=False)  # of the history, by statistic
+    _alarms: deque[tuple[int, Mapping[str, Any]]] = field(init=False)
+    _incidents: OrderedDict[str, tuple[int, Mapping[str, Any]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.history = History(len(self.info.stats), self.info.period_ns)
+        self.epoch = secrets.token_hex(4)
+        self.columns = {stat.name: i for i, stat in enumerate(self.info.stats)}
+        self._alarms = deque(maxlen=ALARMS)
+        self._incidents = OrderedDict()
+
+    def step(
+        self, window: Window, samples: Iterable[Sample], events: Iterable[Event], health: Mapping[str, Any]
+    ) -> Snapshot:
+        """Publish what one window brought; only the main loop calls this.
+
+        Windows that end together (a statistic of a longer span) belong in one step, but may come in several.
+        Statistics that ``info`` does not know are left out.
+        """
+        before, columns = self.current, self.columns
+        values = np.full((3, len(columns)), np.nan, np.float32)
+        bits = np.zeros(len(columns), np.uint8)
+        latest = dict(before.samples)
+        for sample in samples:
+            column = columns.get(sample.stat)
+            if column is None:
+                continue
+            latest[sample.stat] = sample
+            values[:, column] = (sample.value, _or_nan(sample.up), _or_nan(sample.down))
+            bits[column] = _bits(sample)
+        counts = self._note(events, before.seq + 1, before.alarm_counts)
+        self.history.write(window.end_ns, values, bits)
+        seq = self.history.full.written
+        self.current = Snapshot(
+            seq=seq,
+            time_ns=window.end_ns,
+            samples=latest,
+            alarms=tuple(self._alarms) if counts is not before.alarm_counts else before.alarms,
+            incidents=tuple(self._incidents.values()),
+            alarm_counts=counts,
+            counts=window.counts,
+            health=health,
+        )
+        return self.current
+
+    def _note(self, events: Iterable[Event], seq: int, counts: Mapping[str, int]) -> Mapping[str, int]:
+        for event in events:
+            if isinstance(event, Alarm):
+                self._alarms.append((seq, message(event, self.info.node, self.info.series)))
+                begins = event.event_type != "cleared"
+                counts = {**counts, event.stat: counts.get(event.stat, 0) + begins}
+            elif isinstance(event, Incident):
+                self._incidents[event.id] = (seq, message(event, self.info.node, self.info.series))
+                self._incidents.move_to_end(event.id)
+                while len(self._incidents) > INCIDENTS:
+                    self._incidents.popitem(last=False)
+        return counts
+
+
+_STATE_BITS = {"learning": LEARNING, "watching": 0, "alarm": ALARM, "muted": MUTED}
+
+
+def _bits(sample: Sample) -> int:
+    above = sample.up is not None and sample.value > sample.up
+    below = sample.down is not None and sample.value < sample.down
+    return _STATE_BITS[sample.state] | (OUTSIDE if above or below else 0)
+
+
+def _or_nan(threshold: float | None) -> float:
+    return math.nan if threshold is None else threshold
