@@ -192,9 +192,9 @@ class Spot:
             self._mean, values = self._drift.mean, residuals
         self._n = len(values)
         if self._up is not None:
-            self._up.calibrate(values, self._bound(1))
+            self._up.calibrate(values, self._bound(1), mirrored=False)
         if self._down is not None:
-            self._down.calibrate(-values, self._bound(-1))
+            self._down.calibrate(-values, self._bound(-1), mirrored=True)
 
     def _bound(self, sign: int) -> float:
         low, high = self._parameters["range"]
@@ -217,6 +217,7 @@ class Spot:
             self._waiting.append((side, value - tail.t))
         else:
             tail.learn([value - tail.t], self._n + 1)
+            tail.refresh(self._n + 1, self._bound(sign))
         return EXCESS[side]
 
     def _alarm(self, side: Side, threshold: float, probability: float, value: float, tail: Tail) -> Verdict:

@@ -5,6 +5,7 @@ and the scale sigma > 0 in the unit of the stream. gamma < 0 means an upper end 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ Excesses = NDArray[np.float64]
 
 # Below this the powers of the law lose more digits than the exponential limit is wrong by.
 GAMMA_ZERO = 1e-9
+# Brent's method, as libspot sets it.
+ROOT_TOLERANCE = 2e-8
 
 
 class Law(NamedTuple):
@@ -174,4 +177,139 @@ def _mean_log(theta: NDArray[np.float64], y: Excesses) -> NDArray[np.float64]:
     return mean
 
 
-ESTIMATORS: dict[str, Estimator] = {"moments": moments, "zhang-stephens": zhang_stephens}
+def grimshaw(excesses: Excesses) -> Law:
+    """Fit by maximum likelihood, reduced to the roots of one equation.
+
+    Notes
+    -----
+    With x = gamma / sigma and s = 1 + x y, the likelihood is stationary where mean(1/s) (1 + mean(ln s)) = 1; then
+    gamma = mean(ln s), sigma = gamma / x. Roots are sought on ]-1/max, 0[ and ]0, 2 (mean - min) / min^2[; x = 0, the
+    exponential law, is always a candidate, and the likeliest wins. Source: Grimshaw, "Computing maximum likelihood
+    estimates for the generalized Pareto distribution", Technometrics 35 (1993).
+
+    Examples
+    --------
+    >>> law = grimshaw(-np.log(1 - (np.arange(500) + 0.5) / 500))    # quantiles of the exponential law
+    >>> abs(law.gamma) < 0.03, abs(law.sigma - 1) < 0.03
+    (True, True)
+    """
+    mean = float(excesses.mean())
+    law = grimshaw_published(excesses / mean)
+    return Law(law.gamma, law.sigma * mean)
+
+
+def grimshaw_published(excesses: Excesses) -> Law:
+    """`grimshaw` with the absolute tolerance of the package libspot, which makes it depend on the unit."""
+    top, mean, low = float(excesses.max()), float(excesses.mean()), float(excesses.min())
+    count = len(excesses)
+    edge = min(ROOT_TOLERANCE, 0.5 / top)
+
+    def stationary(x: float) -> float:
+        # Close to x = 0 the sign of this hangs on the last bit, and on it whether a root is found at all: add up one
+        # by one as the package does, and keep away from numpy's logarithm, whose last bit depends on the processor.
+        s = 1 + x * excesses
+        if float(s.min()) <= 0:
+            return math.nan
+        u = np.add.accumulate(1 / s)[-1]
+        v = np.add.accumulate(np.array([math.log(factor) for factor in s.tolist()]))[-1]
+        return float((u / count) * (1 + v / count) - 1)
+
+    laws = [Law(0.0, mean)]
+    last = 2 * (mean - low) / max(low * low, 1e-300)
+    for start, end in ((-1 / top + edge, -edge), (edge, last)):
+        x = root(stationary, start, end)
+        if x:
+            gamma = float(np.log(1 + x * excesses).mean())
+            laws.append(Law(gamma, gamma / x))
+    return max(laws, key=lambda law: log_likelihood(excesses, law))
+
+
+def likeliest(excesses: Excesses) -> Law:
+    """The likelier of `moments` and `grimshaw`; likelihood alone has no maximum for a shape below -1.
+
+    Examples
+    --------
+    >>> likeliest(np.array([1.0, 3.0])) == moments(np.array([1.0, 3.0]))
+    True
+    """
+    return max(moments(excesses), grimshaw(excesses), key=lambda law: log_likelihood(excesses, law))
+
+
+def likeliest_published(excesses: Excesses) -> Law:
+    """The choice of the package libspot: `moments` unless `grimshaw_published` is likelier."""
+    laws = (moments(excesses), grimshaw_published(excesses))
+    return max(laws, key=lambda law: log_likelihood(excesses, law))
+
+
+def root(function: Callable[[float], float], start: float, end: float) -> float | None:
+    """Root of `function` between `start` and `end` by Brent's method; None where its sign does not change.
+
+    Parameters
+    ----------
+    function : callable
+        Continuous on [start, end].
+    start, end : float
+        The bracket.
+
+    Returns
+    -------
+    float or None
+        Within ``2 * ROOT_TOLERANCE * |x| + ROOT_TOLERANCE / 2`` of a root; None also after 200 steps without one.
+
+    Notes
+    -----
+    Inverse quadratic interpolation or the secant where it shrinks the bracket fast enough, bisection elsewhere.
+    Source: Brent, "Algorithms for Minimization without Derivatives" (1973), chapter 4.
+
+    Examples
+    --------
+    >>> round(root(lambda x: x * x - 2, 0.0, 2.0), 6)
+    1.414214
+    """
+    before, best, other = start, end, end
+    f_before, f_best = function(start), function(end)
+    if f_before * f_best > 0:
+        return None
+    f_other = f_best
+    step = last_step = end - start
+    for _ in range(200):
+        if f_best * f_other > 0:
+            # The root lies between the best point and the one before it.
+            other, f_other = before, f_before
+            step = last_step = best - before
+        if abs(f_other) < abs(f_best):
+            before, best, other = best, other, best
+            f_before, f_best, f_other = f_best, f_other, f_best
+        tolerance = 2 * ROOT_TOLERANCE * abs(best) + 0.5 * ROOT_TOLERANCE
+        half = 0.5 * (other - best)
+        if abs(half) <= tolerance or f_best == 0:
+            return best
+        trial = half
+        if abs(last_step) >= tolerance and abs(f_before) > abs(f_best):
+            guess = _interpolate(before, best, other, f_before, f_best, f_other)
+            if abs(2 * guess) < min(3 * abs(half) - tolerance, abs(last_step)) and guess * half > 0:
+                trial = guess
+        last_step = half if trial == half else step
+        step = trial
+        before, f_before = best, f_best
+        best += step if abs(step) > tolerance else math.copysign(tolerance, half)
+        f_best = function(best)
+    return None
+
+
+def _interpolate(before: float, best: float, other: float, f_before: float, f_best: float, f_other: float) -> float:
+    """Step from `best` to the zero of the parabola x(f) through three points, or of the line through two."""
+    s = f_best / f_before
+    if before == other:
+        return (other - best) * s / (s - 1) if s != 1 else math.inf
+    q, r = f_before / f_other, f_best / f_other
+    rise = s * ((other - best) * q * (q - r) - (best - before) * (r - 1))
+    return -rise / ((q - 1) * (r - 1) * (s - 1))
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "moments": moments,
+    "grimshaw": grimshaw,
+    "likeliest": likeliest,
+    "zhang-stephens": zhang_stephens,
+}

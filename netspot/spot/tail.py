@@ -52,9 +52,14 @@ class Tail:
         self.excesses = np.zeros(options.max_excess, np.float64)
         self.size = self.head = self.stale = 0
 
-    def calibrate(self, values: NDArray[np.float64], bound: float) -> None:
-        """Set t, the excesses, the law and z from the values seen while learning."""
-        self.t = RULES[self.options.quantile](values, self.options.level)
+    def calibrate(self, values: NDArray[np.float64], bound: float, mirrored: bool) -> None:
+        """Set t, the excesses, the law and z from the values seen while learning; `mirrored` if they are negated."""
+        rule, level = RULES[self.options.quantile], self.options.level
+        if mirrored and self.options.published:
+            # P2 is not symmetric: the package looks for the low quantile of the values as they came.
+            self.t = -rule(-values, 1 - level)
+        else:
+            self.t = rule(values, level)
         above = values[values > self.t]
         for y in (above - self.t).tolist():
             self._push(y)
@@ -98,8 +103,10 @@ class Tail:
         if self.size == 0:
             self.law = gpd.Law(0.0, 0.0)
             return
-        law = gpd.ESTIMATORS[self.options.estimator](excesses)
-        self.law = law if self.options.published else shrunk(law, excesses)
+        if self.options.published:
+            self.law = gpd.likeliest_published(excesses)
+        else:
+            self.law = shrunk(gpd.ESTIMATORS[self.options.estimator](excesses), excesses)
 
     def refresh(self, n: float, bound: float) -> None:
         """Compute z for `n` values seen and a stream that cannot pass `bound`.
