@@ -83,4 +83,16 @@ class PacketBatch:
         )
 
 
+DTYPES: dict[str, type] = {  # of the columns that are no masks
+    "ts_ns": np.int64, "wire_len": np.uint32, "ethertype": np.uint16, "src_mac": np.uint64, "ip_version": np.uint8,
+    "ip_len": np.uint32, "ip_proto": np.uint8, "src_key": np.uint64, "dst_key": np.uint64, "src_port": np.uint16,
+    "dst_port": np.uint16, "tcp_flags": np.uint8, "icmp_type": np.uint8, "arp_op": np.uint8, "arp_ip": np.uint32,
+}  # fmt: skip
 COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(PacketBatch) if f.name not in ("until_ns", "dropped", "frames"))
+
+
+def nothing(until_ns: int, dropped: int = 0) -> PacketBatch:
+    """A batch without packets: only time has gone on."""
+    columns = (np.empty(0, DTYPES.get(name, np.bool_)) for name in COLUMNS)
+    frames = Frames(np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.uint32), 1)
+    return PacketBatch(until_ns, dropped, *columns, frames)

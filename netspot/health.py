@@ -1,0 +1,131 @@
+"""How the program itself does: the figures of the health message, of the page, and of systemd's status line."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import netspot
+from netspot.events import Event, Health, Window, iso
+
+if TYPE_CHECKING:
+    from netspot.service import Service
+
+TELL_EVERY_NS = 60 * 10**9
+RECENT_NS = 60 * 10**9  # losses this long ago still make the phase "degraded"
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+
+
+class HealthCheck:
+    """Stepped with each window; tells every minute, and at once when the phase changes."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._captured = self._dropped = 0
+        self._lost: deque[tuple[int, int]] = deque(maxlen=600)  # (end_ns, frames) of windows with losses
+        self._told_at_ns, self._told_phase = 0, ""
+        self._cpu = (time.monotonic(), time.process_time())
+        self._synced = False
+        self.figures: Mapping[str, Any] = {}
+        self.figures = self._measure(0, 0.0)
+
+    @property
+    def status(self) -> str:
+        """One line for a person."""
+        figures = self.figures
+        text = f"{figures['phase']} on {', '.join(figures['interfaces'])}"
+        if figures["phase"] == "learning":
+            text = f"learning {figures['learned']} of {figures['needed']} windows on {', '.join(figures['interfaces'])}"
+        return f"{text}, {figures['captured']} packets, {figures['dropped']} dropped"
+
+    def step(self, window: Window, events: Sequence[Event]) -> list[Event]:
+        """``events``, and a Health where one is due."""
+        if window.span != 1:
+            return list(events)
+        packets = int(window.counts["PKTS"])
+        self._captured += packets
+        self._dropped += window.dropped
+        if window.dropped:
+            self._lost.append((window.end_ns, window.dropped))
+        while self._lost and self._lost[0][0] < window.end_ns - RECENT_NS:
+            self._lost.popleft()
+        self.figures = self._measure(window.end_ns, packets / window.seconds if window.seconds else 0.0)
+        phase = self.figures["phase"]
+        if phase == self._told_phase and 0 <= window.end_ns - self._told_at_ns < TELL_EVERY_NS:
+            return list(events)
+        self._told_at_ns, self._told_phase = window.end_ns, phase
+        return [*events, Health(window.end_ns, self.figures)]
+
+    def _measure(self, now_ns: int, packets_per_s: float) -> Mapping[str, Any]:
+        service = self._service
+        learned, needed = service.analyzer.progress
+        exporters = service.exporters.health()
+        return {
+            "version": netspot.__version__,
+            "started": iso(service.started_ns),
+            "uptime_s": (time.time_ns() - service.started_ns) // 10**9,
+            "phase": self._phase(learned < needed),
+            "learned": learned,
+            "needed": needed,
+            "captured": self._captured,
+            "dropped": self._dropped,
+            "packets_per_s": round(packets_per_s, 1),
+            "interfaces": [service.source.series],
+            "source_up": getattr(service.source, "up", True),
+            "alarms": service.analyzer.alarms,
+            "rss_bytes": rss_bytes(),
+            "cpu_share": self._cpu_share(),
+            "disk_free_bytes": self._disk_free(),
+            "clock_synced": self._clock_synced(),
+            "spool": exporters.get("mqtt", {}).get("spool", 0),
+            "mqtt": exporters.get("mqtt", {}),
+            "exporters": exporters,
+        }
+
+    def _phase(self, learning: bool) -> str:
+        if self._lost or not getattr(self._service.source, "up", True):
+            return "degraded"
+        return "learning" if learning else "watching"
+
+    def _cpu_share(self) -> float:
+        """Of one core, since the figures before."""
+        wall_s, cpu_s = time.monotonic(), time.process_time()
+        share = (cpu_s - self._cpu[1]) / max(wall_s - self._cpu[0], 1e-3)
+        self._cpu = (wall_s, cpu_s)
+        return round(share, 4)
+
+    def _disk_free(self) -> int | None:
+        folder = self._service.config.state.dir
+        try:
+            return None if folder is None else shutil.disk_usage(folder).free
+        except OSError:
+            return None
+
+    def _clock_synced(self) -> bool:
+        """A clock that was once set stays good enough; until then it is looked at each time."""
+        self._synced = self._synced or clock_synced()
+        return self._synced
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_SIZE
+
+
+def clock_synced() -> bool:
+    """Whether the kernel holds the clock for synchronised, or systemd-timesyncd says so.
+
+    A Raspberry Pi has no battery-backed clock: until it has asked a time server, its timestamps are of some past day.
+    """
+    if Path("/run/systemd/timesync/synchronized").exists():
+        return True
+    read_only = ctypes.create_string_buffer(512)  # struct timex, modes = 0: nothing is set; larger than on any machine
+    status = ctypes.CDLL(None).adjtimex(read_only)
+    return bool(status not in (-1, TIME_ERROR))
