@@ -1,0 +1,36 @@
+"""Header bytes at an offset per row, as arrays: what the link layer and the decoder are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Offsets = NDArray[np.int64]
+
+IPV4, IPV6, ARP, RARP = 0x0800, 0x86DD, 0x0806, 0x8035  # EtherTypes
+
+
+def gather(data: Bytes, offsets: Offsets, width: int) -> Bytes:
+    """``width`` bytes from each of ``offsets``, shape ``(n, width)``.
+
+    One index a row: the data seen as overlapping records of ``width`` bytes, of which numpy copies whole ones.
+    """
+    records = np.ndarray((max(len(data) - width + 1, 0),), f"V{width}", data, strides=(1,))
+    return records[offsets].view(np.uint8).reshape(len(offsets), width)
+
+
+def blank(header: Bytes, rows: NDArray[np.intp], available: NDArray[Any]) -> None:
+    """Zero, in place, what lies behind the captured length in the given rows: those bytes are another frame's."""
+    if len(rows):
+        inside = np.arange(header.shape[1]) < available[rows, None]
+        header[rows] = header[rows] * inside
+
+
+def field(header: Bytes, at: int, dtype: str) -> NDArray[Any]:
+    """The field of ``dtype`` at byte ``at`` of each row, contiguous, in the machine's byte order."""
+    kind = np.dtype(dtype)
+    column: NDArray[Any] = header[:, at : at + kind.itemsize].view(kind)[:, 0]
+    return column.astype(kind.newbyteorder("="))
