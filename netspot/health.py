@@ -17,6 +17,7 @@ from netspot.events import Event, Health, Window, iso
 if TYPE_CHECKING:
     from netspot.service import Service
 
+MEASURE_EVERY_S = 0.4
 TELL_EVERY_NS = 60 * 10**9
 RECENT_NS = 60 * 10**9  # losses this long ago still make the phase "degraded"
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
@@ -34,7 +35,7 @@ class HealthCheck:
         self._cpu = (time.monotonic(), time.process_time())
         self._synced = False
         self.figures: Mapping[str, Any] = {}
-        self.figures = self._measure(0, 0.0)
+        self.figures = self._measure(0.0)
 
     @property
     def status(self) -> str:
@@ -56,14 +57,16 @@ class HealthCheck:
             self._lost.append((window.end_ns, window.dropped))
         while self._lost and self._lost[0][0] < window.end_ns - RECENT_NS:
             self._lost.popleft()
-        self.figures = self._measure(window.end_ns, packets / window.seconds if window.seconds else 0.0)
+        if time.monotonic() - self._cpu[0] < MEASURE_EVERY_S:
+            return list(events)  # a capture's windows pass quicker than the figures matter
+        self.figures = self._measure(packets / window.seconds if window.seconds else 0.0)
         phase = self.figures["phase"]
         if phase == self._told_phase and 0 <= window.end_ns - self._told_at_ns < TELL_EVERY_NS:
             return list(events)
         self._told_at_ns, self._told_phase = window.end_ns, phase
         return [*events, Health(window.end_ns, self.figures)]
 
-    def _measure(self, now_ns: int, packets_per_s: float) -> Mapping[str, Any]:
+    def _measure(self, packets_per_s: float) -> Mapping[str, Any]:
         service = self._service
         learned, needed = service.analyzer.progress
         exporters = service.exporters.health()

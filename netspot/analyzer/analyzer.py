@@ -21,6 +21,7 @@ class Analyzer:
         """``seq``: of the last alarm that was told, so that numbers go on after a restart."""
         self.watches = {watch.name: watch for watch in watches}
         self.seq = seq
+        self.alarms = 0  # statistics that left their normal range since the start
         self._node = node
         self._incident = ""
 
@@ -56,12 +57,9 @@ class Analyzer:
     @property
     def progress(self) -> tuple[int, int]:
         """(windows learned, windows needed) of the detector that is furthest behind; equal when all watch."""
-        learning = [
-            (spot.learned, spot.needed)
-            for watch in self.watches.values()
-            if (spot := watch.spot) is not None and watch.span == 1
-        ]
-        return min(learning, key=lambda pair: pair[0] - pair[1], default=(0, 0))
+        spots = [watch.spot for watch in self.watches.values() if watch.spot is not None and watch.span == 1]
+        behind = max(spots, key=lambda spot: spot.needed - spot.learned, default=None)
+        return (0, 0) if behind is None else (behind.learned, behind.needed)
 
     def _told(self, event: Event, window: Window) -> Event:
         if isinstance(event, Relearn):
@@ -71,6 +69,7 @@ class Analyzer:
         if not self._incident:
             self._incident = f"{self._node}-{event.time_ns // 10**9:x}"
         self.seq += 1
+        self.alarms += event.event_type != "cleared"
         told = replace(event, id=self._incident, seq=self.seq)
         if not any(watch.outside for watch in self.watches.values()):
             self._incident = ""

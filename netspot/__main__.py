@@ -1,0 +1,7 @@
+"""``python -m netspot``."""
+
+import sys
+
+from netspot.cli import main
+
+sys.exit(main())

@@ -1,0 +1,241 @@
+"""The command ``netspot``: arguments -> Config -> Service."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import netspot
+from netspot.config import Config
+from netspot.errors import ConfigError, NetspotError
+
+DEFAULT_FILE = Path("/etc/netspot/netspot.yaml")
+EPILOG = """\
+Any option of the configuration file may be given as --section.name VALUE, for example
+  netspot run --miner.device eth0 --spot.q 1e-5 --exporter.mqtt.host 192.168.1.2
+`netspot defaults` prints them all with their meaning.
+
+exit status: 0 all went well; 1 interrupted in the middle; 2 wrong arguments, configuration, device or file;
+3 the capture file was cut in the middle, all whole packets before were counted.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of ``netspot``; man page and completion are made from them too."""
+    top = argparse.ArgumentParser(
+        "netspot",
+        description="Watches a network and tells what left its normal range, without being told what normal is.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"netspot {netspot.__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, help, add in (
+        ("run", "watch an interface or a capture file in the terminal", _run_arguments),
+        ("serve", "watch an interface as a service, with page, API and exporters", _serve_arguments),
+        ("demo", "a synthetic home network under attack, through the whole pipeline in half a minute", _demo_arguments),
+        ("ls", "list statistics, counters and exporters", _ls_arguments),
+        ("devices", "list the interfaces of this machine", _devices_arguments),
+        ("defaults", "print the default configuration with its meaning", None),
+        ("check", "validate a configuration file: every mistake at once", _check_arguments),
+        ("ha-remove", "remove this node's entities from Home Assistant", _serve_arguments),
+    ):
+        sub = commands.add_parser(
+            name, help=help, description=help[0].upper() + help[1:] + ".", epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        if add is not None:
+            add(sub)
+    return top
+
+
+def _run_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("-d", "--device", metavar="DEVICE", help="interface, any, or auto (default: that of the default route)")
+    sub.add_argument("-f", "--file", metavar="FILE", help="capture file: pcap, pcapng, either as .gz; - for standard input")
+    sub.add_argument("-s", "--stat", metavar="STAT", action="append", help="watch this statistic; may be given several times")
+    sub.add_argument("-p", "--period", metavar="TIME", help="length of a window, as 500ms, 1s, 1m (default: 1s)")
+    sub.add_argument("-v", "--verbose", action="store_true", help="print every statistic of every window, not only alarms")
+    sub.add_argument("-c", "--config", metavar="FILE", help="configuration file")
+    sub.add_argument("--counters", metavar="FILE.csv", help="write every window's counts: one row a window, one column a counter")
+    sub.add_argument("--report", metavar="FILE.html", help="write one page with every statistic, its threshold and the alarms")
+
+
+def _serve_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "-c", "--config", metavar="FILE", help=f"configuration file (default: {DEFAULT_FILE}, where there is one)"
+    )
+
+
+def _demo_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--seed", type=int, default=1, help="another seed makes another network (default: %(default)s)")
+    sub.add_argument("--stay", action="store_true", help="keep serving the page when the demo is over, until Ctrl-C")
+    sub.add_argument("--keep", metavar="FILE.pcap", help="keep the synthetic capture in this file")
+
+
+def _ls_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", action="store_true", help="as JSON")
+
+
+_devices_arguments = _ls_arguments
+
+
+def _check_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="FILE", nargs="?", default=str(DEFAULT_FILE), help="default: %(default)s")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``netspot``; returns its exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        argv, options = split_options(argv)
+        args = parser().parse_args(argv)
+        _log_to_stderr()
+        return int(COMMANDS[args.command](args, options))
+    except NetspotError as error:
+        print(f"netspot: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 1
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def split_options(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Arguments proper, and the ``--section.name VALUE`` (or ``=VALUE``) pairs among them."""
+    rest, options, words = [], [], iter(argv)
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or "." not in key:
+            rest.append(word)
+            continue
+        if not equals:
+            try:
+                value = next(words)
+            except StopIteration:
+                raise ConfigError(f"{word}: needs a value, as in {word} VALUE") from None
+        options.append((key, value))
+    return rest, options
+
+
+def _log_to_stderr() -> None:
+    """To the journal without timestamps of our own, and with the priorities that it understands."""
+    in_journal = "JOURNAL_STREAM" in os.environ
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Priority() if in_journal else logging.Formatter("netspot: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class _Priority(logging.Formatter):
+    """``<4>text``: see sd-daemon(3)."""
+
+    LEVELS = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = next(syslog for python, syslog in self.LEVELS if record.levelno >= python)
+        return f"<{level}>{super().format(record)}".replace("\n", f"\n<{level}>")
+
+
+# Commands -------------------------------------------------------------------------------------------------------
+
+
+def _configuration(file: str | None, options: Iterable[tuple[str, str]]) -> Config:
+    from netspot.config import load
+
+    return load(None if file is None else Path(file), overrides=list(options))
+
+
+def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.observe import CountersCsv, Progress, Summary
+    from netspot.service import Service, open_source
+
+    given = {
+        "miner.device": args.device,
+        "analyzer.period": args.period,
+        "analyzer.stats": None if args.stat is None else f"[{', '.join(args.stat)}]",
+        "exporter.console.data": "true" if args.verbose else None,
+    }
+    config = _configuration(args.config, [(k, v) for k, v in given.items() if v is not None] + options)
+    summary = Summary()
+    with ExitStack() as stack:
+        observers = [summary]
+        if args.counters:
+            observers.append(stack.enter_context(CountersCsv(args.counters)))
+        if sys.stderr.isatty():
+            observers.append(stack.enter_context(Progress(sys.stderr)))
+        service = Service(config, open_source(args.file), observers=lambda service: observers)
+        try:
+            service.run()
+        finally:
+            print(summary.text(service), file=sys.stderr)
+    return 0
+
+
+def _serve(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.service import serve
+
+    file = args.config or (str(DEFAULT_FILE) if DEFAULT_FILE.exists() else None)
+    serve(lambda: _configuration(file, options))
+    return 0
+
+
+def _demo(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.demo import demo
+
+    return demo(args.seed, args.stay, args.keep, options)
+
+
+def _ls(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.listing import listing
+
+    print(listing(as_json=args.json))
+    return 0
+
+
+def _devices(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.listing import devices
+
+    print(devices(as_json=args.json))
+    return 0
+
+
+def _defaults(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.config import defaults
+
+    print(defaults(), end="")
+    return 0
+
+
+def _check(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.service import check
+
+    print(check(_configuration(args.file, options), args.file))
+    return 0
+
+
+def _ha_remove(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.exporters.homeassistant import ha_remove
+
+    file = args.config or (str(DEFAULT_FILE) if DEFAULT_FILE.exists() else None)
+    print(ha_remove(_configuration(file, options)))
+    return 0
+
+
+COMMANDS = {
+    "run": _run,
+    "serve": _serve,
+    "demo": _demo,
+    "ls": _ls,
+    "devices": _devices,
+    "defaults": _defaults,
+    "check": _check,
+    "ha-remove": _ha_remove,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
