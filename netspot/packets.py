@@ -52,6 +52,7 @@ class PacketBatch:
     dst_key: NDArray[np.uint64]
     src_home: Bools  # the address lies in one of the home networks
     dst_home: Bools
+    dst_multicast: Bools  # IPv4 224.0.0.0/4 and 255.255.255.255, IPv6 ff00::/8: neither home nor outside
     has_addr: Bools  # both addresses were captured whole
     is_fragment: Bools  # part of a fragmented packet, the first one included
     src_port: NDArray[np.uint16]  # TCP, UDP; 0 in later fragments and where the capture is too short

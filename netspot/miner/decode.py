@@ -81,6 +81,7 @@ def decode(
     dst = field(header, 16, ">u4") * is_ipv4
     has_addr = is_ipv4 & (available >= 20)
     src_home, dst_home = _home4(src, home) & has_addr, _home4(dst, home) & has_addr
+    dst_multicast = ((dst >> 28 == 14) | (dst == 0xFFFFFFFF)) & has_addr
     src_key, dst_key = src.astype(np.uint64), dst.astype(np.uint64)
 
     six = np.flatnonzero(is_ipv6)
@@ -93,6 +94,7 @@ def decode(
         ip_proto[six] = part[:, 6]
         whole = available[six] >= 40
         has_addr[six] = has_l4[six] = whole
+        dst_multicast[six] = whole & (part[:, 24] == 0xFF)
         for key, is_home, offset in ((src_key, src_home, 8), (dst_key, dst_home, 24)):
             high, low = field(part, offset, ">u8"), field(part, offset + 8, ">u8")
             key[six] = _hash(high, low) * whole
@@ -123,6 +125,7 @@ def decode(
         dst_key=dst_key * has_addr,
         src_home=src_home,
         dst_home=dst_home,
+        dst_multicast=dst_multicast,
         has_addr=has_addr,
         is_fragment=is_fragment,
         src_port=field(transport, 0, ">u2") * has_ports,

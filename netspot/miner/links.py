@@ -278,9 +278,8 @@ def _ppi(frames: Frames) -> Link:
         rows = np.flatnonzero(inner == number)
         part = Frames(frames.data, frames.start[rows], frames.captured[rows], number)
         found = LINKS[number][1](_behind(part, field(header, 2, "<u2")[rows], number))
-        column: NDArray[Any]
-        values: NDArray[Any]
-        for column, values in zip(link, found, strict=True):
+        columns: Any = zip(link, found, strict=True)
+        for column, values in columns:
             column[rows] = values
     return link
 
