@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
+from netspot import events
 from netspot.commands import CommandQueue
 from netspot.events import Event
 
@@ -29,12 +31,39 @@ class Context:
     state_dir: str | None  # a folder that outlives the program, or None
     stats: tuple[StatInfo, ...] = ()
     commands: CommandQueue | None = None  # where requests from outside go
+    live: bool = False  # True: packets arrive meanwhile, so nothing may wait for a slow reader
+    page: str | None = None  # address of the status page, for a link to it
+
+
+class Message(Mapping[str, Any]):
+    """The JSON object of one event, built when the first exporter looks at it, and encoded at most once."""
+
+    def __init__(self, event: Event, node: str, series: str) -> None:
+        self._origin = (event, node, series)
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        return events.message(*self._origin)
+
+    @cached_property
+    def json(self) -> str:
+        return events.encode(self.fields)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.fields[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.fields)
+
+    def __len__(self) -> int:
+        return len(self.fields)
 
 
 class Exporter(Protocol):
     """All methods run on the main loop and return at once; one that talks to the network queues, and counts drops.
 
-    An exception counts as a drop of that event and is logged once: it never reaches another exporter.
+    The constructor takes its section of the configuration and the Context. An exception counts as a drop of
+    that event and is logged once: it never reaches another exporter.
     """
 
     kinds: frozenset[type[Event]]  # the classes of events that it takes
@@ -42,11 +71,19 @@ class Exporter(Protocol):
     def start(self) -> None:
         """Open what is needed; a missing peer is no error. Raises ConfigError for a setting that can never work."""
 
-    def write(self, event: Event, message: Mapping[str, Any]) -> None:
-        """Send ``event``, or queue it; ``message`` is its JSON object, from ``netspot.events.message``."""
+    def write(self, event: Event, message: Message) -> None:
+        """Send ``event``, or queue it; ``message`` is its JSON object."""
 
     def health(self) -> Mapping[str, Any]:
         """Figures for the health message and the page: ``dropped`` at least."""
 
     def close(self) -> None:
         """Flush what can be flushed in a second, say goodbye, free everything."""
+
+
+@runtime_checkable
+class Polled(Protocol):
+    """An exporter that has something to do between events: called on every turn of the main loop."""
+
+    def poll(self) -> None:
+        """Take up what another thread has left; returns at once."""
