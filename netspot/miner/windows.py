@@ -16,6 +16,8 @@ from netspot.events import Window
 from netspot.miner.counters import CounterBank
 from netspot.packets import PacketBatch
 
+Closed = list[Window]  # the window of one period, and the longer spans that end with it
+
 JUMP = 60  # a step of the clock, or a hole in a capture, beyond this many windows restarts the grid [window]
 
 
@@ -38,7 +40,7 @@ class Windows:
         """When the open window ends [ns since epoch]."""
         return (self._index + 1) * self.period_ns
 
-    def push(self, batch: PacketBatch) -> Iterator[Window]:
+    def push(self, batch: PacketBatch) -> Iterator[Closed]:
         """Count ``batch``; yields the windows that it closes. A packet older than the open window counts in it."""
         ordered = bool((batch.ts_ns[1:] >= batch.ts_ns[:-1]).all())
         begin = 0
@@ -52,7 +54,7 @@ class Windows:
         if self._live:  # in a file time goes on with the packets alone
             yield from self._advance(batch.until_ns // self.period_ns, watermark=True)
 
-    def finish(self) -> Iterator[Window]:
+    def finish(self) -> Iterator[Closed]:
         """The last window of a capture, which no later packet closes."""
         if self._started:
             yield from self._close()
@@ -71,7 +73,7 @@ class Windows:
         self.bank.add(rows)
         self._dropped += rows.dropped
 
-    def _advance(self, index: int, watermark: bool = False) -> Iterator[Window]:
+    def _advance(self, index: int, watermark: bool = False) -> Iterator[Closed]:
         """Close windows until ``index`` is open."""
         if not self._started:
             self._restart(index)
@@ -93,18 +95,17 @@ class Windows:
             self.bank.clear_span(span)
             self._span_dropped[span] = 0
 
-    def _close(self) -> Iterator[Window]:
-        """The open window, then the longer spans that end with it."""
+    def _close(self) -> Iterator[Closed]:
         now_ns = time.monotonic_ns()
         real_ns, self._closed_at_ns = now_ns - self._closed_at_ns, now_ns
-        window = self._window(1, self.bank.close(), self._dropped, real_ns)
-        yield window
+        closed = [self._window(1, self.bank.close(), self._dropped, real_ns)]
         for span in self.bank.spans:
             self._span_dropped[span] += self._dropped
             if (self._index + 1) % span == 0:
-                yield self._window(span, self.bank.close_span(span), self._span_dropped[span], real_ns)
+                closed.append(self._window(span, self.bank.close_span(span), self._span_dropped[span], real_ns))
                 self._span_dropped[span] = 0
         self._dropped = 0
+        yield closed
 
     def _window(self, span: int, counts: dict[str, float], dropped: int, real_ns: int) -> Window:
         start_ns, end_ns = (self._index + 1 - span) * self.period_ns, self.end_ns

@@ -1,0 +1,72 @@
+"""``netspot ls`` and ``netspot devices``: what can be watched, and where, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+
+WIDTH = 110
+
+
+def listing(as_json: bool) -> str:
+    """Statistics with units and text, counters, exporters."""
+    from netspot.analyzer.stats import PROFILES, STATS
+    from netspot.exporters.registry import EXPORTERS
+    from netspot.miner.counters import COUNTERS, WINDOW_COUNTERS
+
+    counters = {name: (counter.unit, counter.help) for name, counter in COUNTERS.items()} | WINDOW_COUNTERS
+    if as_json:
+        return json.dumps(
+            {
+                "stats": [{"name": s.name, "unit": s.unit, "help": s.help, "needs": s.needs} for s in STATS.values()],
+                "profiles": PROFILES,
+                "counters": [{"name": n, "unit": unit, "help": help} for n, (unit, help) in counters.items()],
+                "exporters": list(EXPORTERS),
+            },
+            indent=2,
+        )
+    return "\n".join(
+        [
+            "Statistics (watch some of them with: netspot run -s NAME ...)",
+            *_table((s.name, s.unit, s.help) for s in STATS.values()),
+            "",
+            "Profiles (analyzer.profile)",
+            *_table((name, "", " ".join(names)) for name, names in PROFILES.items()),
+            "",
+            "Counters (netspot run --counters FILE.csv writes those that the statistics need)",
+            *_table((name, unit, help) for name, (unit, help) in counters.items()),
+            "",
+            "Exporters: " + ", ".join(EXPORTERS),
+        ]
+    )
+
+
+def devices(as_json: bool) -> str:
+    """The interfaces of this machine."""
+    from netspot.miner.devices import devices as found
+
+    rows = found()
+    if as_json:
+        return json.dumps([device.as_dict() for device in rows], indent=2)
+    return "\n".join(
+        _table(
+            (d.name, d.state, " ".join(d.addresses) + (" (default route)" if d.default_route else "")) for d in rows
+        )
+    )
+
+
+def _table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Columns as wide as they need to be; the last one is wrapped."""
+    cells = list(rows)
+    widths = [max((len(row[i]) for row in cells), default=0) for i in range(2)]
+    indent = " " * (sum(widths) + 6)
+    return [
+        textwrap.fill(
+            f"  {first:{widths[0]}}  {second:{widths[1]}}  {text}",
+            WIDTH,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+        )
+        for first, second, text in cells
+    ]
