@@ -1,0 +1,386 @@
+"""What an option accepts: text as written in the file -> a checked value, and back to what JSON or YAML would hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # of a counter
+STAT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}(@[0-9]{1,4})?")  # of a statistic, perhaps over a span
+SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}")
+HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?")
+TIMES = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]-(?:[01]?[0-9]|2[0-3]):[0-5][0-9]")
+NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][+-]?\d+)?")
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LIST_ITEMS = 200  # entries of a list
+TEXT_LENGTH = 4096  # characters of a text
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as somebody wrote it. ``value`` is the text of a scalar, a tuple of a sequence, a dict of a mapping."""
+
+    value: Any
+    tag: str  # str, bool, null, int, float, seq, map: what YAML takes the text for
+    where: str  # file:line, --option, $VARIABLE, request
+    secret: bool = False
+
+    def __repr__(self) -> str:
+        return f"Given({self.shown()}, {self.where})"
+
+    def shown(self) -> str:
+        """The value in at most 60 printable characters; never a secret."""
+        if self.secret:
+            return "(secret)"
+        if self.tag in ("seq", "map"):
+            return "(a list)" if self.tag == "seq" else "(a mapping)"
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in self.value[:60])
+        return (text + "..." if len(self.value) > 60 else text) or "(nothing)"
+
+    def text(self) -> str:
+        """The text of a scalar. Raises ValueError for a list or a mapping, and for a text that is too long."""
+        if self.tag in ("seq", "map"):
+            raise ValueError(f"{self.shown()} stands where one value is wanted")
+        if self.tag == "!secret":
+            raise ValueError("!secret is for user names, passwords and tokens only")
+        if len(self.value) > TEXT_LENGTH:
+            raise ValueError(f"longer than {TEXT_LENGTH} characters")
+        text: str = self.value
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """``parse`` raises ValueError, whose text may tell what surprised; ``accepted`` ends the person's error."""
+
+    accepted: str
+    parse: Callable[[Given], T]
+    plain: Callable[[T], Any] = lambda value: value  # as JSON holds it; ``parse`` of that gives the value again
+    secret: bool = False
+
+
+def flag() -> Kind[bool]:
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+    def parse(given: Given) -> bool:
+        return words[_known(given.text().lower(), words)]
+
+    return Kind("true or false", parse)
+
+
+def choice(*words: str) -> Kind[str]:
+    return Kind(_or(words), lambda given: _known(given.text(), words))
+
+
+def whole(low: int, high: int, unit: str = "") -> Kind[int]:
+    def parse(given: Given) -> int:
+        if not re.fullmatch(r"[+-]?\d[\d_]{0,20}", given.text()):
+            raise ValueError
+        return _within(int(given.text()), low <= int(given.text()) <= high)
+
+    return Kind(f"a whole number from {low} to {high}{unit and f' [{unit}]'}", parse)
+
+
+def number(low: float, high: float, *, open_ends: bool = False, unit: str = "") -> Kind[float]:
+    def parse(given: Given) -> float:
+        value = _float(given.text())
+        return _within(value, low < value < high if open_ends else low <= value <= high)
+
+    ends = "][" if open_ends else "[]"
+    return Kind(f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}{unit and f' [{unit}]'}", parse)
+
+
+def duration(low: str, high: str, *, zero: bool = False) -> Kind[float]:
+    """A time [s] from ``low`` to ``high``; with ``zero`` also 0."""
+    lowest, highest = seconds(low), seconds(high)
+
+    def parse(given: Given) -> float:
+        value = seconds(given.text())
+        return _within(value, lowest <= value <= highest or (zero and value == 0))
+
+    accepted = f"a time from {low} to {high}, such as 500ms, 10s, 15m, 1h or 1d{', or 0' if zero else ''}"
+    return Kind(accepted, parse, lambda value: time_text(value))
+
+
+def duration_ns(low: str, high: str) -> Kind[int]:
+    """A time [ns] from ``low`` to ``high``."""
+    kind = duration(low, high)
+    return Kind(kind.accepted, lambda given: round(kind.parse(given) * 1e9), lambda ns: time_text(ns / 1e9))
+
+
+def seconds(text: str) -> float:
+    """``500ms``, ``15m``, or a plain number of seconds, as [s]. Raises ValueError."""
+    match = re.fullmatch(r"(.*?)\s*(ms|[smhd])?", text.strip(), re.S)
+    if match is None:
+        raise ValueError
+    return _float(match[1]) * SECONDS[match[2] or "s"]
+
+
+def time_text(value_s: float) -> str:
+    """``value_s`` [s] in the largest unit that leaves a whole number, else in seconds."""
+    for unit, size in reversed(SECONDS.items()):
+        count = round(value_s / size)
+        if count and abs(count * size - value_s) < 1e-9:
+            return f"{count}{unit}"
+    return f"{value_s!r}s" if value_s else "0"
+
+
+def text(accepted: str = "text", pattern: str = r"[^\x00\r\n]+") -> Kind[str]:
+    def parse(given: Given) -> str:
+        value = given.text()
+        if given.tag == "bool":
+            raise ValueError(f'without quotes YAML takes it for true or false: write "{value}"')
+        if given.tag == "null" and value != "":
+            raise ValueError(f'without quotes YAML takes it for nothing: write "{value}"')
+        return _within(value, re.fullmatch(pattern, value) is not None)
+
+    return Kind(accepted, parse)
+
+
+def secret_text() -> Kind[str]:
+    return Kind("text", text().parse, secret=True)
+
+
+def slug() -> Kind[str]:
+    return text("letters, digits, - and _, at most 64", SLUG.pattern)
+
+
+def path() -> Kind[str]:
+    return text("a path")
+
+
+def data_file() -> Kind[str]:
+    return text("a path, in which %s is the series", r"(?:[^%\x00\r\n]|%s)+")
+
+
+def host() -> Kind[str]:
+    def parse(given: Given) -> str:
+        value = text().parse(given)
+        if not value.startswith("/"):  # a socket, for transport: unix
+            _host(value)
+        return value
+
+    return Kind("a host name, an address, or the path of a socket", parse)
+
+
+def listen() -> Kind[str]:
+    def parse(given: Given) -> str:
+        split_address(text().parse(given))
+        return given.text()
+
+    return Kind("host:port, [v6]:port or unix:/path", parse)
+
+
+def endpoint() -> Kind[str]:
+    def parse(given: Given) -> str:
+        value = text().parse(given)
+        scheme, slashes, rest = value.partition("://")
+        if not slashes or scheme not in ("tcp", "udp", "unix"):
+            raise ValueError
+        split_address(f"unix:{rest}" if scheme == "unix" else rest)
+        return value
+
+    return Kind("tcp://host:port, udp://host:port or unix:///path", parse)
+
+
+def url() -> Kind[str]:
+    def parse(given: Given) -> str:
+        value = text().parse(given)
+        match = re.fullmatch(r"https?://(?P<user>[^/]*@)?(?P<place>[^/?#]+)(?:/[^?#\s]*)?", value)
+        if match is None:
+            raise ValueError
+        if match["user"]:
+            raise ValueError("a user or password has options of its own, and no place in a URL")
+        place = match["place"]
+        split_address(place if re.search(r":\d+$", place) else f"{place}:80")
+        return value
+
+    return Kind("http://host[:port][/path] or https://...", parse)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``host:port`` and ``[v6]:port`` as (host, port); ``unix:/path`` as (path, 0). Raises ValueError."""
+    if address.startswith("unix:"):
+        if not address.startswith("unix:/") or len(address) > 5 + 107:  # sockaddr_un holds 108 bytes, unix(7)
+            raise ValueError("a socket's path is absolute and at most 107 characters long")
+        return address[5:], 0
+    name, colon, port = address.rpartition(":")
+    if not colon or not re.fullmatch(r"\d{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError("the port is missing, or not from 1 to 65535")
+    if ":" in name and not (name.startswith("[") and name.endswith("]")):
+        raise ValueError("an IPv6 address stands in brackets: [::1]:11000")
+    _host(name.removeprefix("[").removesuffix("]"))
+    return name.removeprefix("[").removesuffix("]"), int(port)
+
+
+def prefixes() -> Kind[tuple[str, ...]]:
+    return listed(Kind("prefixes", _prefix), "a list of prefixes such as 192.168.1.0/24 or fd00::/8")
+
+
+def names(pattern: re.Pattern[str], accepted: str) -> Kind[tuple[str, ...]]:
+    return listed(text(accepted, pattern.pattern), f"a list of {accepted}")
+
+
+def listed(item: Kind[str], accepted: str) -> Kind[tuple[str, ...]]:
+    """A YAML list, or a text with commas or blanks between the items."""
+
+    def parse(given: Given) -> tuple[str, ...]:
+        items = given.value if given.tag == "seq" else _words(given)
+        if not 1 <= len(items) <= LIST_ITEMS:
+            raise ValueError(f"{len(items)} items; 1 to {LIST_ITEMS} are possible")
+        return tuple(_in_list(item, one) for one in items)
+
+    return Kind(accepted, parse, list)
+
+
+def optional(kind: Kind[T], word: str = "null") -> Kind[T | None]:
+    """``kind``, or ``word`` (and null, where the word is null or off) for None."""
+
+    def parse(given: Given) -> T | None:
+        if given.tag not in ("seq", "map") and given.value.lower() == word:
+            return None
+        if given.tag == "null" and word in ("null", "off"):
+            return None
+        return kind.parse(given)
+
+    def plain(value: T | None) -> Any:
+        return (None if word == "null" else word) if value is None else kind.plain(value)
+
+    return Kind(f"{kind.accepted}, or {word}", parse, plain, kind.secret)
+
+
+def mapping(kinds: dict[str, Kind[Any]], needed: tuple[str, ...] = (), accepted: str = "") -> Kind[dict[str, Any]]:
+    """A small mapping with the keys of ``kinds``."""
+
+    def parse(given: Given) -> dict[str, Any]:
+        if given.tag != "map":
+            raise ValueError
+        for key in given.value:
+            _known(key, kinds, f"unknown key {Given(key, 'str', '').shown()}")
+        for key in needed:
+            if key not in given.value:
+                raise ValueError(f"the key {key} is missing")
+        return {key: _in_list(kinds[key], value, key + ": ") for key, value in given.value.items()}
+
+    return Kind(accepted or "a mapping with the keys " + ", ".join(kinds), parse)
+
+
+def mutes() -> Kind[tuple[Mapping[str, Any], ...]]:
+    """Rules for what is counted but not told; each needs at least one condition."""
+    rule = mapping(
+        {
+            "stat": text("the name of a statistic", STAT.pattern),
+            "source": Kind("an address or a prefix", _prefix),
+            "between": text("HH:MM-HH:MM, in quotes", TIMES.pattern),
+            "until": text(
+                "a time such as 2026-12-24T18:00", r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?"
+            ),
+        },
+        accepted="mappings with the keys stat, source, between, until",
+    )
+
+    def one(given: Given) -> dict[str, Any]:
+        value = rule.parse(given)
+        if not value:
+            raise ValueError("a rule without any condition would mute everything")
+        return value
+
+    def parse(given: Given) -> tuple[Mapping[str, Any], ...]:
+        if given.tag == "null":
+            return ()
+        if given.tag != "seq" or len(given.value) > LIST_ITEMS:
+            raise ValueError
+        return tuple(one(item) for item in given.value)
+
+    return Kind(f"a list of {rule.accepted}", parse, list)
+
+
+def _in_list(kind: Kind[T], given: Given, label: str = "") -> T:
+    """Parse a part of a value: its own words about what is accepted go into the error."""
+    try:
+        return kind.parse(given)
+    except ValueError as error:
+        raise ValueError(f"{label}{given.shown()}: {str(error) or 'expected ' + kind.accepted}") from None
+
+
+def _words(given: Given) -> list[Given]:
+    return [Given(word, "str", given.where) for word in given.text().replace(",", " ").split()]
+
+
+def _float(text: str) -> float:
+    if not NUMBER.fullmatch(text) or len(text) > 40:
+        raise ValueError
+    return float(text)
+
+
+def _within(value: T, is_inside: bool) -> T:
+    if not is_inside:
+        raise ValueError
+    return value
+
+
+def _known(word: str, words: Any, complaint: str = "") -> str:
+    if word in words:
+        return word
+    near = nearest(word, words)
+    raise ValueError("; ".join(filter(None, (complaint, near and f"did you mean {near}?"))))
+
+
+def nearest(word: str, words: Any) -> str:
+    """The known word that looks most like ``word``, or an empty text."""
+    import difflib
+
+    lower = {known.lower(): known for known in words}
+    found = difflib.get_close_matches(word.lower()[:80], lower, 1, 0.6)
+    return lower[found[0]] if found else ""
+
+
+def _prefix(given: Given) -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_network(given.text(), strict=False))
+    except ValueError:
+        raise ValueError("not an address or a prefix such as 192.168.1.0/24 or fd00::/8") from None
+
+
+def _host(name: str) -> None:
+    import ipaddress
+
+    if ":" in name:
+        try:
+            ipaddress.IPv6Address(name)
+        except ValueError:
+            raise ValueError("only the host belongs here: no port, no scheme") from None
+    elif not HOST.fullmatch(name):
+        raise ValueError(f"{Given(name, 'str', '').shown()} is no host name or address")
+
+
+def _or(words: tuple[str, ...]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _range(given: Given) -> tuple[float | None, float | None]:
+    if given.tag != "seq" or len(given.value) != 2:
+        raise ValueError
+    low, high = (None if end.tag == "null" else _float(end.text()) for end in given.value)
+    if low is not None and high is not None and not low < high:
+        raise ValueError("the second number must be greater")
+    return low, high
+
+
+own_counter = text("an expression over header columns")
+own_stat = mapping(
+    {
+        "value": text("an expression over counters"),
+        "unit": text("a unit"),
+        "help": text("a line of text"),
+        "range": Kind("[lowest, highest], null where there is no end", _range, list),
+        "transform": choice("none", "log1p"),
+    },
+    needed=("value",),
+)

@@ -1,0 +1,384 @@
+"""Every option, declared once: attribute, type, default, what is accepted, and the text that a person reads.
+
+From these declarations follow the defaults, the checks, ``netspot defaults``, etc/netspot.yaml, the reference in
+docs/configuration.md and netspot.yaml(5). The key in YAML is the attribute without its unit (``_s``, ``_ns``).
+"""
+# ruff: noqa: RUF009 (``option`` makes a dataclass field, which is immutable)
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
+
+from netspot.config import kinds
+from netspot.config.kinds import Given, Kind, optional
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One declaration. ``path`` is the dotted key in YAML; ``outside``: also from file, credential, environment."""
+
+    kind: Kind[Any]
+    doc: str
+    key: str = ""
+    outside: bool = False
+    path: str = ""
+    default: Any = None
+    attribute: str = ""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that may hold the value."""
+        return "NETSPOT_" + self.path.removeprefix("exporter.").replace(".", "_").upper()
+
+    @property
+    def credential(self) -> str:
+        """The name of systemd's credential that may hold the value."""
+        return self.path.removeprefix("exporter.").replace(".", "-")
+
+
+def option(default: T, kind: Kind[T], doc: str, *, key: str = "", outside: bool = False) -> T:
+    declared: T = field(
+        default=default, repr=not kind.secret, metadata={"option": Option(kind, doc, key, outside, default=default)}
+    )
+    return declared
+
+
+def section(default: T, doc: str) -> T:
+    declared: T = field(default=default, metadata={"section": doc})
+    return declared
+
+
+@dataclass(frozen=True, slots=True)
+class MinerConfig:
+    device: str = option(
+        "auto",
+        kinds.text("the name of an interface, any or auto"),
+        "The interface to watch, as in `netspot devices`; auto: the one of the default route, else the first that is "
+        "up; any: all of them. `netspot run` also takes a capture file.",
+    )
+    backend: str = option(
+        "auto",
+        kinds.choice("auto", "ring", "libpcap"),
+        "How packets are captured: ring is Linux's AF_PACKET ring, libpcap needs python-libpcap; auto takes the ring.",
+    )
+    promiscuous: bool = option(
+        False, kinds.flag(), "Also take frames that are not meant for this machine (on a mirror port of a switch)."
+    )
+    snapshot_len: int = option(
+        192, kinds.whole(64, 65535, "byte"), "Bytes of each frame that are captured; headers are all that is looked at."
+    )
+    filter: str = option(
+        "",
+        kinds.text("a pcap filter expression", r"[^\x00]*"),
+        "Take only the packets that match this pcap filter, such as `not port 22`; empty: all.",
+    )
+    ring_mib: int = option(
+        4, kinds.whole(1, 256, "MiB"), "Memory of the capture ring: what it holds bridges a busy moment."
+    )
+    home_nets: tuple[str, ...] | None = option(
+        None,
+        optional(kinds.prefixes(), "auto"),
+        "The networks that are home, which tell upload from download; auto: those of the interface.",
+    )
+    direction: str = option(
+        "both",
+        kinds.choice("both", "in", "out"),
+        "Which packets of the interface count. On any, a packet that crosses a bridge is seen twice: take in or out.",
+    )
+    loopback: bool = option(False, kinds.flag(), "With device any, also watch the loopback interface.")
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyzerConfig:
+    period_ns: int = option(
+        1_000_000_000, kinds.duration_ns("10ms", "1d"), "Length of a window: what is counted in it makes one value."
+    )
+    profile: str = option(
+        "default",
+        kinds.choice("default", "classic"),
+        "Which statistics are watched and how; classic: those of netspot 2 with its defaults of spot.",
+    )
+    stats: tuple[str, ...] | None = option(
+        None,
+        optional(kinds.names(kinds.STAT, "names of statistics"), "default"),
+        "The statistics to watch, as in `netspot ls`, such as [R_SYN, R_ACK]; default: those of the profile.",
+    )
+    false_alarms_per_day: float = option(
+        1.0,
+        kinds.number(0.001, 100_000),
+        "The budget of false alarms, shared by all statistics whose q is auto. More: earlier and more wrong ones.",
+    )
+    clear_after: int = option(
+        10, kinds.whole(1, 100_000, "window"), "Quiet windows in a row after which an alarm is over."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SpotConfig:
+    """Parameters of one detector; ``None`` for q: from the budget."""
+
+    depth: int = option(
+        50,
+        kinds.whole(0, 100_000, "window"),
+        "The mean of so many last normal values is taken off first, which follows a drift; 0: no drift.",
+    )
+    q: float | None = option(
+        None,
+        optional(kinds.number(0, 1, open_ends=True), "auto"),
+        "Probability of a false alarm in one window; less than 1 - level; auto: from the budget of false alarms.",
+    )
+    n_init: int = option(
+        1000, kinds.whole(50, 1_000_000, "window"), "Windows from which a detector learns what is normal."
+    )
+    level: float = option(
+        0.98,
+        kinds.number(0, 1, open_ends=True),
+        "The share of normal values that lie below the tail; values above it are what the threshold is fitted to.",
+    )
+    up: bool = option(True, kinds.flag(), "Watch for values that are too high.")
+    down: bool = option(False, kinds.flag(), "Watch for values that are too low.")
+    alert: bool = option(True, kinds.flag(), "Raise alarms; false: only learn, and show thresholds.")
+    bounded: bool = option(True, kinds.flag(), "Keep at most max_excess values of the tail, the newest ones.")
+    max_excess: int = option(200, kinds.whole(10, 100_000), "Values of the tail that a detector keeps.")
+    relearn_after: int = option(
+        120,
+        kinds.whole(0, 1_000_000, "window"),
+        "Alarmed windows in a row after which a detector learns the new level as normal; 0: never.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleConfig:
+    data: bool = option(False, kinds.flag(), "Print every value.")
+    alarm: bool = option(True, kinds.flag(), "Print alarms and incidents.")
+
+
+@dataclass(frozen=True, slots=True)
+class FileConfig:
+    data: str | None = option(None, optional(kinds.data_file()), "File of all values, as JSON lines; null: none.")
+    alarm: str | None = option(
+        None, optional(kinds.data_file()), "File of alarms and incidents, as JSON lines; null: none."
+    )
+    rotate_mib: float = option(10.0, kinds.number(0.01, 100_000, unit="MiB"), "Begin a new file at this size.")
+    rotate_every_s: float = option(
+        0.0, kinds.duration("1m", "366d", zero=True), "Begin a new file at this age; 0: never."
+    )
+    keep: int = option(3, kinds.whole(0, 1000, "file"), "Old files that are kept.")
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAssistantConfig:
+    discovery: str = option(
+        "device",
+        kinds.choice("device", "component", "off"),
+        "How Home Assistant finds the entities: device for 2024.12 and later, component for older ones.",
+    )
+    prefix: str = option(
+        "homeassistant", kinds.text("a topic", r"[^\x00+#\s/]+(/[^\x00+#\s/]+)*"), "Home Assistant's discovery prefix."
+    )
+    birth_topic: str = option(
+        "homeassistant/status",
+        kinds.text("a topic", r"[^\x00+#\s/]+(/[^\x00+#\s/]+)*"),
+        "Where Home Assistant says that it has started.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MqttConfig:
+    host: str | None = option(
+        None, optional(kinds.host()), "The broker's host name or address, or the path of its socket; null: no MQTT."
+    )
+    port: int | None = option(
+        None, optional(kinds.whole(1, 65535), "auto"), "The broker's port; auto: 1883, with TLS 8883."
+    )
+    base: str = option("netspot", kinds.slug(), "First level of all topics; the second is the node.")
+    protocol: str = option(
+        "auto", kinds.choice("auto", "3.1.1", "5"), "MQTT version; auto: 5 where the broker knows it."
+    )
+    transport: str = option("tcp", kinds.choice("tcp", "websockets", "unix"), "How the broker is reached.")
+    client_id: str | None = option(
+        None,
+        optional(kinds.text("text of at most 128 characters", r"[^\x00\s]{1,128}"), "auto"),
+        "auto: netspot- and the node.",
+    )
+    username: str | None = option(None, optional(kinds.text()), "User at the broker; null: anonymous.", outside=True)
+    password: str | None = option(
+        None,
+        optional(kinds.secret_text()),
+        "Password at the broker. Better kept apart: password_file, !secret, a credential or the environment.",
+        outside=True,
+    )
+    tls: bool = option(False, kinds.flag(), "Encrypt the connection.")
+    ca: str | None = option(
+        None, optional(kinds.path()), "Authorities that sign the broker's certificate; null: the system's."
+    )
+    cert: str | None = option(None, optional(kinds.path()), "Certificate that this client shows to the broker.")
+    key: str | None = option(None, optional(kinds.path()), "Private key of that certificate.")
+    server_name: str | None = option(
+        None, optional(kinds.host()), "Name that the broker's certificate must carry; null: the host above."
+    )
+    tls_insecure: bool = option(
+        False, kinds.flag(), "Do not check the broker's name in its certificate. Only for a test."
+    )
+    keepalive_s: float = option(
+        15.0, kinds.duration("1s", "1h"), "A broker that is silent for longer is taken for gone, and so are we by it."
+    )
+    stat_every_s: float = option(
+        10.0, kinds.duration("10ms", "1d", zero=True), "How often values and thresholds are sent; 0: every window."
+    )
+    health_every_s: float = option(60.0, kinds.duration("1s", "1d"), "How often the program tells how it does.")
+    commands: bool = option(True, kinds.flag(), "Obey requests that arrive over MQTT.")
+    spool: int = option(
+        10_000, kinds.whole(0, 1_000_000, "event"), "Alarms and incidents that wait on disk while the broker is away."
+    )
+    homeassistant: HomeAssistantConfig = section(HomeAssistantConfig(), "Entities in Home Assistant.")
+
+
+@dataclass(frozen=True, slots=True)
+class SocketConfig:
+    data: str | None = option(None, optional(kinds.endpoint()), "Where every value is sent; null: nowhere.")
+    alarm: str | None = option(None, optional(kinds.endpoint()), "Where alarms and incidents are sent; null: nowhere.")
+    format: str = option("json", kinds.choice("json", "csv"), "How an event is written, one a line.")
+    tag: str = option("netspot", kinds.slug(), "A word that goes with every event, to tell senders apart.")
+
+
+@dataclass(frozen=True, slots=True)
+class InfluxConfig:
+    url: str | None = option(
+        None, optional(kinds.url()), "The database's address, such as http://nas:8086; null: none."
+    )
+    database: str = option("netspot", kinds.text("a name"), "Database (version 1) or bucket (version 2 and 3).")
+    token: str | None = option(
+        None,
+        optional(kinds.secret_text()),
+        "Token of version 2 and 3; see mqtt.password on where to keep it.",
+        outside=True,
+    )
+    org: str | None = option(None, optional(kinds.text()), "Organisation of version 2.")
+    username: str | None = option(None, optional(kinds.text()), "User of version 1.", outside=True)
+    password: str | None = option(None, optional(kinds.secret_text()), "Password of version 1.", outside=True)
+    batch: int = option(500, kinds.whole(1, 10_000, "point"), "Points that are sent together at most.")
+    every_s: float = option(10.0, kinds.duration("100ms", "1h"), "How long a point waits at most.")
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterConfig:
+    console: ConsoleConfig = section(ConsoleConfig(), "Standard output: the journal, for the service.")
+    file: FileConfig = section(
+        FileConfig(), "Files of JSON lines; %s in a path is the interface or the capture's name."
+    )
+    mqtt: MqttConfig = section(MqttConfig(), "A broker, and what reads from it: Home Assistant, Node-RED, a fleet.")
+    socket: SocketConfig = section(
+        SocketConfig(), "A program that listens: tcp://host:port, udp://host:port or unix:///path."
+    )
+    influxdb: InfluxConfig = section(InfluxConfig(), "InfluxDB, versions 1 to 3.")
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceConfig:
+    pcap: bool = option(True, kinds.flag(), "Keep the headers of an incident's packets as a capture file.")
+    mib: int = option(32, kinds.whole(1, 100_000, "MiB"), "Disk that those captures may take; the oldest make room.")
+    addresses: str = option(
+        "whole",
+        kinds.choice("whole", "shortened", "hashed"),
+        "How addresses are kept and told: shortened to their network, or as a hash.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StateConfig:
+    dir: str | None = option(
+        None,
+        optional(kinds.text("an absolute path", r"/[^\x00\r\n]*")),
+        "Folder for what outlives a restart: learned detectors, waiting alarms, captures, the token; null: nothing.",
+    )
+    save_every_s: float = option(
+        900.0, kinds.duration("10s", "7d"), "How often the detectors are saved (SD cards wear)."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    listen: str | None = option(
+        "127.0.0.1:11000",
+        optional(kinds.listen(), "off"),
+        "Where the status page and the REST API listen: host:port, [v6]:port or unix:/path.",
+    )
+    read: str = option(
+        "open", kinds.choice("open", "token"), "Who may look: everybody who reaches the page, or who has the token."
+    )
+    base: str = option(
+        "/",
+        kinds.text("a path such as / or /netspot", r"/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?)?"),
+        "Path of the page, behind a reverse proxy.",
+    )
+    cert: str | None = option(None, optional(kinds.path()), "Certificate (PEM), for HTTPS.", key="tls.cert")
+    key: str | None = option(None, optional(kinds.path()), "Private key of that certificate (PEM).", key="tls.key")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    node: str = option("auto", kinds.slug(), "Name of this machine in topics and messages; auto: its host name.")
+    miner: MinerConfig = section(MinerConfig(), "Where packets come from.")
+    analyzer: AnalyzerConfig = section(AnalyzerConfig(), "What is watched.")
+    spot: SpotConfig = section(
+        SpotConfig(),
+        "How normal is learned, for all statistics. A statistic may have its own: `R_SYN: {q: 1e-5, down: true}`.",
+    )
+    spot_stats: Mapping[str, SpotConfig] = field(default_factory=dict)  # whole settings of the statistics that differ
+    exporter: ExporterConfig = section(ExporterConfig(), "Where values and alarms go.")
+    evidence: EvidenceConfig = section(EvidenceConfig(), "What is kept of an incident.")
+    state: StateConfig = section(StateConfig(), "What outlives a restart.")
+    web: WebConfig = section(WebConfig(), "The status page and the REST API.")
+    mute: tuple[Mapping[str, Any], ...] = option(
+        (),
+        kinds.mutes(),
+        "What is counted but raises no alarm. Conditions of one rule hold together: "
+        '`[{stat: R_ICMP, source: 192.168.1.5, between: "22:00-06:00", until: 2026-12-24T18:00}]`.',
+    )
+    counters: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={"section": "Your own counters, over header columns: `MQTT: tcp and dport == 1883`."},
+    )
+    stats: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict,
+        metadata={
+            "section": 'Your own statistics, over counters: `R_MQTT: {value: MQTT / TCP, unit: "1", range: [0, 1]}`.'
+        },
+    )
+    given: Mapping[str, Given] | None = field(default=None, repr=False, compare=False)  # what was written, by path
+
+
+CLASSIC: Mapping[str, Any] = {"depth": 50, "q": 1e-4, "max_excess": 200}  # what netspot 2 did, for profile: classic
+INCLUDE = Option(
+    kinds.listed(kinds.path(), "a pattern such as conf.d/*.yaml, or a list of them"),
+    "Files that are read after this one, in the order of their names; a later value wins.",
+    path="include",
+)
+
+
+def _declared(cls: type, prefix: str = "", names: str = "") -> Iterator[Option]:
+    for item in fields(cls):
+        found = item.metadata.get("option")
+        if found is not None:
+            key = found.key or re.sub("_n?s$", "", item.name)
+            yield Option(found.kind, found.doc, key, found.outside, prefix + key, found.default, names + item.name)
+        elif is_dataclass(item.default):
+            yield from _declared(type(item.default), f"{prefix}{item.name}.", f"{names}{item.name}.")
+
+
+def _sections(cls: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for item in fields(cls):
+        if "section" in item.metadata:
+            yield prefix + item.name, item.metadata["section"]
+            if is_dataclass(item.default):
+                yield from _sections(type(item.default), f"{prefix}{item.name}.")
+
+
+OPTIONS: dict[str, Option] = {option.path: option for option in _declared(Config)}
+SECTIONS: dict[str, str] = {**dict(_sections(Config)), "web.tls": "HTTPS instead of HTTP."}  # path -> text
