@@ -1,6 +1,9 @@
 """The configuration: YAML, environment and command line -> frozen dataclasses. Nothing else reads them."""
 
-from netspot.config.load import changed, check_names, load, node_name, parse, save, to_dict, warnings
+from netspot.config.addresses import split_address
+from netspot.config.change import changed, save, to_dict
+from netspot.config.checks import check_names, node_name, warnings
+from netspot.config.load import load, parse
 from netspot.config.options import (
     AnalyzerConfig,
     Config,
@@ -39,6 +42,7 @@ __all__ = [
     "node_name",
     "parse",
     "save",
+    "split_address",
     "to_dict",
     "warnings",
 ]

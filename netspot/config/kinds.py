@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # of a counter
+
 STAT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}(@[0-9]{1,4})?")  # of a statistic, perhaps over a span
+
 SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}")
-HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?")
-TIMES = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]-(?:[01]?[0-9]|2[0-3]):[0-5][0-9]")
+
 NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][+-]?\d+)?")
+
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
 LIST_ITEMS = 200  # entries of a list
+
 TEXT_LENGTH = 4096  # characters of a text
 
 
@@ -87,7 +91,7 @@ def whole(low: int, high: int, unit: str = "") -> Kind[int]:
 
 def number(low: float, high: float, *, open_ends: bool = False, unit: str = "") -> Kind[float]:
     def parse(given: Given) -> float:
-        value = _float(given.text())
+        value = to_float(given.text())
         return _within(value, low < value < high if open_ends else low <= value <= high)
 
     ends = "][" if open_ends else "[]"
@@ -117,7 +121,7 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"(.*?)\s*(ms|[smhd])?", text.strip(), re.S)
     if match is None:
         raise ValueError
-    return _float(match[1]) * SECONDS[match[2] or "s"]
+    return to_float(match[1]) * SECONDS[match[2] or "s"]
 
 
 def time_text(value_s: float) -> str:
@@ -155,70 +159,6 @@ def path() -> Kind[str]:
 
 def data_file() -> Kind[str]:
     return text("a path, in which %s is the series", r"(?:[^%\x00\r\n]|%s)+")
-
-
-def host() -> Kind[str]:
-    def parse(given: Given) -> str:
-        value = text().parse(given)
-        if not value.startswith("/"):  # a socket, for transport: unix
-            _host(value)
-        return value
-
-    return Kind("a host name, an address, or the path of a socket", parse)
-
-
-def listen() -> Kind[str]:
-    def parse(given: Given) -> str:
-        split_address(text().parse(given))
-        return given.text()
-
-    return Kind("host:port, [v6]:port or unix:/path", parse)
-
-
-def endpoint() -> Kind[str]:
-    def parse(given: Given) -> str:
-        value = text().parse(given)
-        scheme, slashes, rest = value.partition("://")
-        if not slashes or scheme not in ("tcp", "udp", "unix"):
-            raise ValueError
-        split_address(f"unix:{rest}" if scheme == "unix" else rest)
-        return value
-
-    return Kind("tcp://host:port, udp://host:port or unix:///path", parse)
-
-
-def url() -> Kind[str]:
-    def parse(given: Given) -> str:
-        value = text().parse(given)
-        match = re.fullmatch(r"https?://(?P<user>[^/]*@)?(?P<place>[^/?#]+)(?:/[^?#\s]*)?", value)
-        if match is None:
-            raise ValueError
-        if match["user"]:
-            raise ValueError("a user or password has options of its own, and no place in a URL")
-        place = match["place"]
-        split_address(place if re.search(r":\d+$", place) else f"{place}:80")
-        return value
-
-    return Kind("http://host[:port][/path] or https://...", parse)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """``host:port`` and ``[v6]:port`` as (host, port); ``unix:/path`` as (path, 0). Raises ValueError."""
-    if address.startswith("unix:"):
-        if not address.startswith("unix:/") or len(address) > 5 + 107:  # sockaddr_un holds 108 bytes, unix(7)
-            raise ValueError("a socket's path is absolute and at most 107 characters long")
-        return address[5:], 0
-    name, colon, port = address.rpartition(":")
-    if not colon or not re.fullmatch(r"\d{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise ValueError("the port is missing, or not from 1 to 65535")
-    if ":" in name and not (name.startswith("[") and name.endswith("]")):
-        raise ValueError("an IPv6 address stands in brackets: [::1]:11000")
-    _host(name.removeprefix("[").removesuffix("]"))
-    return name.removeprefix("[").removesuffix("]"), int(port)
-
-
-def prefixes() -> Kind[tuple[str, ...]]:
-    return listed(Kind("prefixes", _prefix), "a list of prefixes such as 192.168.1.0/24 or fd00::/8")
 
 
 def names(pattern: re.Pattern[str], accepted: str) -> Kind[tuple[str, ...]]:
@@ -269,34 +209,18 @@ def mapping(kinds: dict[str, Kind[Any]], needed: tuple[str, ...] = (), accepted:
     return Kind(accepted or "a mapping with the keys " + ", ".join(kinds), parse)
 
 
-def mutes() -> Kind[tuple[Mapping[str, Any], ...]]:
-    """Rules for what is counted but not told; each needs at least one condition."""
-    rule = mapping(
-        {
-            "stat": text("the name of a statistic", STAT.pattern),
-            "source": Kind("an address or a prefix", _prefix),
-            "between": text("HH:MM-HH:MM, in quotes", TIMES.pattern),
-            "until": text(
-                "a time such as 2026-12-24T18:00", r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?"
-            ),
-        },
-        accepted="mappings with the keys stat, source, between, until",
-    )
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The known word that looks most like ``word``, or an empty text."""
+    import difflib
 
-    def one(given: Given) -> dict[str, Any]:
-        value = rule.parse(given)
-        if not value:
-            raise ValueError("a rule without any condition would mute everything")
-        return value
+    lower = {known.lower(): known for known in words}
+    found = difflib.get_close_matches(word.lower()[:80], lower, 1, 0.6)
+    return lower[found[0]] if found else ""
 
-    def parse(given: Given) -> tuple[Mapping[str, Any], ...]:
-        if given.tag == "null":
-            return ()
-        if given.tag != "seq" or len(given.value) > LIST_ITEMS:
-            raise ValueError
-        return tuple(one(item) for item in given.value)
 
-    return Kind(f"a list of {rule.accepted}", parse, list)
+def did_you_mean(word: str, words: Iterable[str], otherwise: str) -> str:
+    near = nearest(word, words)
+    return f"did you mean {near}?" if near else otherwise
 
 
 def _in_list(kind: Kind[T], given: Given, label: str = "") -> T:
@@ -311,7 +235,7 @@ def _words(given: Given) -> list[Given]:
     return [Given(word, "str", given.where) for word in given.text().replace(",", " ").split()]
 
 
-def _float(text: str) -> float:
+def to_float(text: str) -> float:
     if not NUMBER.fullmatch(text) or len(text) > 40:
         raise ValueError
     return float(text)
@@ -323,64 +247,11 @@ def _within(value: T, is_inside: bool) -> T:
     return value
 
 
-def _known(word: str, words: Any, complaint: str = "") -> str:
+def _known(word: str, words: Collection[str], complaint: str = "") -> str:
     if word in words:
         return word
-    near = nearest(word, words)
-    raise ValueError("; ".join(filter(None, (complaint, near and f"did you mean {near}?"))))
-
-
-def nearest(word: str, words: Any) -> str:
-    """The known word that looks most like ``word``, or an empty text."""
-    import difflib
-
-    lower = {known.lower(): known for known in words}
-    found = difflib.get_close_matches(word.lower()[:80], lower, 1, 0.6)
-    return lower[found[0]] if found else ""
-
-
-def _prefix(given: Given) -> str:
-    import ipaddress
-
-    try:
-        return str(ipaddress.ip_network(given.text(), strict=False))
-    except ValueError:
-        raise ValueError("not an address or a prefix such as 192.168.1.0/24 or fd00::/8") from None
-
-
-def _host(name: str) -> None:
-    import ipaddress
-
-    if ":" in name:
-        try:
-            ipaddress.IPv6Address(name)
-        except ValueError:
-            raise ValueError("only the host belongs here: no port, no scheme") from None
-    elif not HOST.fullmatch(name):
-        raise ValueError(f"{Given(name, 'str', '').shown()} is no host name or address")
+    raise ValueError("; ".join(filter(None, (complaint, did_you_mean(word, words, "")))))
 
 
 def _or(words: tuple[str, ...]) -> str:
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def _range(given: Given) -> tuple[float | None, float | None]:
-    if given.tag != "seq" or len(given.value) != 2:
-        raise ValueError
-    low, high = (None if end.tag == "null" else _float(end.text()) for end in given.value)
-    if low is not None and high is not None and not low < high:
-        raise ValueError("the second number must be greater")
-    return low, high
-
-
-own_counter = text("an expression over header columns")
-own_stat = mapping(
-    {
-        "value": text("an expression over counters"),
-        "unit": text("a unit"),
-        "help": text("a line of text"),
-        "range": Kind("[lowest, highest], null where there is no end", _range, list),
-        "transform": choice("none", "log1p"),
-    },
-    needed=("value",),
-)

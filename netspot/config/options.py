@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
-from netspot.config import kinds
+from netspot.config import addresses, kinds, rules
 from netspot.config.kinds import Given, Kind, optional
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class MinerConfig:
     )
     home_nets: tuple[str, ...] | None = option(
         None,
-        optional(kinds.prefixes(), "auto"),
+        optional(addresses.prefixes(), "auto"),
         "The networks that are home, which tell upload from download; auto: those of the interface.",
     )
     direction: str = option(
@@ -191,7 +191,7 @@ class HomeAssistantConfig:
 @dataclass(frozen=True, slots=True)
 class MqttConfig:
     host: str | None = option(
-        None, optional(kinds.host()), "The broker's host name or address, or the path of its socket; null: no MQTT."
+        None, optional(addresses.host()), "The broker's host name or address, or the path of its socket; null: no MQTT."
     )
     port: int | None = option(
         None, optional(kinds.whole(1, 65535), "auto"), "The broker's port; auto: 1883, with TLS 8883."
@@ -220,7 +220,7 @@ class MqttConfig:
     cert: str | None = option(None, optional(kinds.path()), "Certificate that this client shows to the broker.")
     key: str | None = option(None, optional(kinds.path()), "Private key of that certificate.")
     server_name: str | None = option(
-        None, optional(kinds.host()), "Name that the broker's certificate must carry; null: the host above."
+        None, optional(addresses.host()), "Name that the broker's certificate must carry; null: the host above."
     )
     tls_insecure: bool = option(
         False, kinds.flag(), "Do not check the broker's name in its certificate. Only for a test."
@@ -241,8 +241,10 @@ class MqttConfig:
 
 @dataclass(frozen=True, slots=True)
 class SocketConfig:
-    data: str | None = option(None, optional(kinds.endpoint()), "Where every value is sent; null: nowhere.")
-    alarm: str | None = option(None, optional(kinds.endpoint()), "Where alarms and incidents are sent; null: nowhere.")
+    data: str | None = option(None, optional(addresses.endpoint()), "Where every value is sent; null: nowhere.")
+    alarm: str | None = option(
+        None, optional(addresses.endpoint()), "Where alarms and incidents are sent; null: nowhere."
+    )
     format: str = option("json", kinds.choice("json", "csv"), "How an event is written, one a line.")
     tag: str = option("netspot", kinds.slug(), "A word that goes with every event, to tell senders apart.")
 
@@ -250,7 +252,7 @@ class SocketConfig:
 @dataclass(frozen=True, slots=True)
 class InfluxConfig:
     url: str | None = option(
-        None, optional(kinds.url()), "The database's address, such as http://nas:8086; null: none."
+        None, optional(addresses.url()), "The database's address, such as http://nas:8086; null: none."
     )
     database: str = option("netspot", kinds.text("a name"), "Database (version 1) or bucket (version 2 and 3).")
     token: str | None = option(
@@ -306,7 +308,7 @@ class StateConfig:
 class WebConfig:
     listen: str | None = option(
         "127.0.0.1:11000",
-        optional(kinds.listen(), "off"),
+        optional(addresses.listen(), "off"),
         "Where the status page and the REST API listen: host:port, [v6]:port or unix:/path.",
     )
     read: str = option(
@@ -337,7 +339,7 @@ class Config:
     web: WebConfig = section(WebConfig(), "The status page and the REST API.")
     mute: tuple[Mapping[str, Any], ...] = option(
         (),
-        kinds.mutes(),
+        rules.mutes(),
         "What is counted but raises no alarm. Conditions of one rule hold together: "
         '`[{stat: R_ICMP, source: 192.168.1.5, between: "22:00-06:00", until: 2026-12-24T18:00}]`.',
     )

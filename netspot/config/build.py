@@ -1,0 +1,104 @@
+"""Values by dotted path -> Config, with what contradicts itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from netspot.config.options import CLASSIC, OPTIONS, Config, SpotConfig
+from netspot.config.settings import Values, complaint, is_below, option_at
+from netspot.config.tree import Mistakes
+from netspot.errors import ConfigError
+
+MISTAKES = 100  # told at most
+
+ATTRIBUTES = {option.attribute: option for option in OPTIONS.values()}
+
+
+def build(found: Values, mistakes: Mistakes) -> Config:
+    values: dict[str, Any] = {}
+    bad: set[str] = set()
+    for path, given in found.items():
+        option = option_at(path)
+        assert option, path
+        try:
+            values[path] = option.kind.parse(given)
+        except ValueError as error:
+            bad.add(path)
+            mistakes.append(complaint(given, option, str(error)))
+    if values.get("analyzer.profile") == "classic":
+        values = {f"spot.{name}": value for name, value in CLASSIC.items()} | values
+    names = dict.fromkeys(path.split(".")[1] for path in values if path.startswith("spot.") and path.count(".") == 2)
+    config: Config = replace(
+        _make(Config, values),
+        spot_stats={name: _spot(name, values) for name in names},
+        counters={path[9:]: value for path, value in values.items() if path.startswith("counters.")},
+        stats={path[6:]: value for path, value in values.items() if path.startswith("stats.")},
+        given=found,
+    )
+    mistakes += [text for paths, text in _contradictions(config) if not bad.intersection(paths)]
+    raise_all(mistakes)
+    return config
+
+
+def _make(cls: Any, values: Mapping[str, Any], names: str = "") -> Any:
+    given: dict[str, Any] = {}
+    for item in fields(cls):
+        option = ATTRIBUTES.get(names + item.name)
+        if option and option.path in values:
+            given[item.name] = values[option.path]
+        elif is_dataclass(item.default):
+            given[item.name] = _make(type(item.default), values, f"{names}{item.name}.")
+    return cls(**given)
+
+
+def _spot(name: str, values: Mapping[str, Any]) -> SpotConfig:
+    own = {
+        f"spot.{path.rpartition('.')[2]}": value for path, value in values.items() if path.startswith(f"spot.{name}.")
+    }
+    spot: SpotConfig = _make(SpotConfig, {**values, **own}, "spot.")
+    return spot
+
+
+def _contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Values that are good alone and cannot be together: (their paths, the error)."""
+    for prefix, spot in {"spot": config.spot, **{f"spot.{n}": s for n, s in config.spot_stats.items()}}.items():
+        paths = (f"{prefix}.q", f"{prefix}.level", "spot.q", "spot.level")
+        if spot.q is not None and not spot.q < 1 - spot.level:
+            text = f"{prefix}.q = {spot.q:g}: must lie in ]0, {1 - spot.level:g}[ (1 - level)"
+            yield paths, f"{place(config, *paths)}: {text}"
+    for path, part in (("exporter.mqtt", config.exporter.mqtt), ("web.tls", config.web)):
+        pair = (f"{path}.cert", f"{path}.key")
+        if (part.cert is None) != (part.key is None):
+            missing = pair[part.key is None]
+            yield pair, f"{place(config, *pair)}: {missing} is missing: a certificate and its key go together"
+    mqtt, pair = config.exporter.mqtt, ("exporter.mqtt.host", "exporter.mqtt.transport")
+    if mqtt.host is not None and mqtt.host.startswith("/") != (mqtt.transport == "unix"):
+        text = "exporter.mqtt.transport: unix and the path of a socket as host go together"
+        yield pair, f"{place(config, *pair)}: {text}"
+
+
+def place(config: Config, *paths: str) -> str:
+    """Where the first of ``paths`` that was given stands."""
+    given = config.given or {}
+    for path in paths:
+        for name, value in given.items():
+            if is_below(name, (path,)):
+                return value.where
+    return "configuration"
+
+
+def raise_all(mistakes: Mistakes) -> None:
+    """Raise ConfigError if there are any, those of one file in the order of its lines."""
+    if mistakes:
+        files = list(dict.fromkeys(_file_and_line(text)[0] for text in mistakes))
+        mistakes.sort(key=lambda text: (files.index(_file_and_line(text)[0]), _file_and_line(text)[1]))
+        more = [f"and {len(mistakes) - MISTAKES} more"] if len(mistakes) > MISTAKES else []
+        raise ConfigError("\n".join(mistakes[:MISTAKES] + more))
+
+
+def _file_and_line(mistake: str) -> tuple[str, int]:
+    match = re.match(r"(.*?):(\d+): ", mistake)
+    return (match[1], int(match[2])) if match else (mistake.partition(" ")[0], 0)
