@@ -70,7 +70,7 @@ EMPTY = Snapshot(0, 0, {}, (), (), {}, {}, {})
 
 
 class Rows(NamedTuple):
-    """Consecutive windows (or minutes) of one statistic, oldest first."""
+    """Consecutive windows (or minutes), oldest first."""
 
     time_ns: NDArray[np.int64]  # end of the window [ns since epoch]
     low: NDArray[np.float32]  # smallest value; in full-rate rows the same as ``high``
@@ -78,6 +78,11 @@ class Rows(NamedTuple):
     up: NDArray[np.float32]  # thresholds; NaN: none
     down: NDArray[np.float32]
     bits: NDArray[np.uint8]
+
+    def of(self, column: int) -> Rows:
+        """One statistic of several."""
+        low, high, up, down = (values[:, column] for values in (self.low, self.high, self.up, self.down))
+        return Rows(self.time_ns, low, high, up, down, self.bits[:, column])
 
 
 class Ring:
@@ -94,10 +99,9 @@ class Ring:
     def nbytes(self) -> int:
         return self.time_ns.nbytes + self.bits.nbytes + sum(column.nbytes for column in self.columns.values())
 
-    def since(self, row: int) -> NDArray[np.int64]:
-        """Where the rows number ``row`` and newer lie, oldest first, as far as they are still there."""
-        end = self.written
-        first = max(row, end - self.rows + MARGIN, 0)
+    def places(self, first: int, end: int) -> NDArray[np.int64]:
+        """Where rows number ``first`` to ``end`` (exclusive) lie, oldest first, as far as they are still there."""
+        first = max(first, end - self.rows + MARGIN, 0)
         return np.arange(first, max(first, end), dtype=np.int64) % self.rows
 
 
@@ -143,18 +147,17 @@ class History:
         for name, row in (("up", values[1]), ("down", values[2])):
             np.copyto(ring.columns[name][at], row, where=~np.isnan(row))
 
-    def rows(self, column: int, row: int) -> Rows:
-        """The rows of statistic number ``column`` from row number ``row`` on, at the full rate."""
+    def windows(self, first: int, end: int, column: int | slice) -> Rows:
+        """Rows number ``first`` to ``end`` (exclusive) at the full rate: of one statistic, or 2-d of several."""
         ring = self.full
-        at = ring.since(row)
-        value = ring.columns["value"][at, column]
-        up, down = ring.columns["up"][at, column], ring.columns["down"][at, column]
+        at = ring.places(first, end)
+        value, up, down = (ring.columns[name][at, column] for name in ("value", "up", "down"))
         return Rows(ring.time_ns[at], value, value, up, down, ring.bits[at, column])
 
     def minutes(self, column: int) -> Rows:
-        """A day of statistic number ``column``, a row a minute; ``time_ns`` is the end of the minute."""
+        """A day of one statistic, a row a minute; ``time_ns`` is the end of the minute."""
         ring = self.day
-        at = ring.since(0)
+        at = ring.places(0, ring.written)
         low, high, up, down = (ring.columns[name][at, column] for name in ("low", "high", "up", "down"))
         return Rows(ring.time_ns[at], low, high, up, down, ring.bits[at, column])
 

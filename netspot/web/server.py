@@ -1,0 +1,304 @@
+"""The web server: waitress, made to stand slow and many clients, with TLS and unix sockets.
+
+One thread moves bytes for all connections and hands over whole requests only, so that a slow client costs a socket
+and never a worker; ``WORKERS`` threads answer. waitress takes a third of the memory of cheroot (docs/page.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer, UnixWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+
+from netspot.commands import CommandQueue
+from netspot.config import WebConfig
+from netspot.errors import ConfigError
+from netspot.events import encode
+from netspot.snapshot import Board
+from netspot.web import access
+from netspot.web.app import App
+from netspot.web.wire import BODY_MAX
+
+WORKERS = 2
+STACK = 256 * 1024  # [byte] of each thread
+CONNECTIONS = 96  # at once; one more closes the one that has been waiting longest
+REQUEST_S = 20.0  # from the first byte of a request to its last, and from the first byte of an answer to its last
+IDLE_S = 75.0  # a connection kept alive without a request; longer than a browser's pause between polls
+HEADER_MAX = 16_384  # [byte]
+
+log = logging.getLogger(__name__)
+
+
+class NotYet(Exception):
+    """TLS has no whole record to give."""
+
+
+class Refusal(ErrorTask):  # type: ignore[misc]
+    """What waitress refuses by itself (a header too long, no HTTP at all), said in JSON like every other error."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = encode({"error": f"{error.reason}: {error.body}"}).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers = [("Content-Type", "application/json"), ("Connection", "close")]
+        self.content_length, self.close_on_finish = len(body), True
+        self.write(body)
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """One connection; ``since`` is when it began to owe us a request, or we owe it the end of an answer [s]."""
+
+    error_task_class = Refusal
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.since = time.monotonic()
+        self.served = False
+        super().__init__(*args, **kwargs)
+
+    def late(self, now: float) -> bool:
+        """Whether the time that a request, an answer, or idleness may take has passed."""
+        if self.requests:
+            return False
+        busy = self.request is not None or self.total_outbufs_len or not self.served
+        return now - self.since > (REQUEST_S if busy else IDLE_S)
+
+    def received(self, data: bytes) -> Any:
+        if self.request is None:
+            self.since = time.monotonic()
+        return super().received(data)
+
+    def service(self) -> None:
+        super().service()
+        self.since, self.served = time.monotonic(), True
+
+    def handle_read(self) -> None:
+        with contextlib.suppress(NotYet):
+            super().handle_read()
+
+    def recv(self, size: int) -> bytes:
+        try:
+            data: bytes = super().recv(size)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise NotYet from None
+        return data
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        try:
+            sent: int = super().send(data, do_close)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        return sent
+
+
+class Patience:
+    """Mixed into waitress's servers: who is late goes; when all places are taken, who waits longest goes."""
+
+    channel_class = Channel
+    active_channels: dict[int, Channel]
+
+    def maintenance(self, _now: float) -> None:
+        now = time.monotonic()
+        for channel in list(self.active_channels.values()):
+            if channel.late(now):
+                channel.will_close = True
+
+    def handle_accept(self) -> None:
+        waiting = [channel for channel in self.active_channels.values() if not channel.requests]
+        if len(self.active_channels) >= CONNECTIONS and waiting:
+            min(waiting, key=lambda channel: channel.since).handle_close()
+        super().handle_accept()  # type: ignore[misc]
+
+
+class TcpServer(Patience, TcpWSGIServer):  # type: ignore[misc]
+    pass
+
+
+class UnixServer(Patience, UnixWSGIServer):  # type: ignore[misc]
+    pass
+
+
+class WebServer:
+    """The status page and the API on ``config.listen``, in threads of their own.
+
+    ``commands`` carries requests to the main loop, ``config_view()`` gives the settings without secrets,
+    ``captures(id)`` the capture file of an incident, if there is one. ``app.board`` may be replaced at any time.
+    """
+
+    def __init__(
+        self,
+        config: WebConfig,
+        board: Board,
+        commands: CommandQueue,
+        config_view: Callable[[], Mapping[str, Any]] = dict,
+        state_dir: str | None = None,
+        captures: Callable[[str], Path | None] = lambda _: None,
+    ) -> None:
+        """Raises ConfigError where ``config`` can never work; nothing is opened yet."""
+        if config.listen is None:
+            raise ConfigError("web.listen is off: nothing to serve")
+        self._config, self._listen = config, config.listen
+        self._tls = tls_context(config)
+        self.app = App(config, board, commands, config_view, access.ensure_token(state_dir), captures)
+        self._server: Any = None
+        self._dispatcher: Any = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen and answer. Raises ConfigError when the address cannot be had."""
+        for name in ("waitress", "waitress.queue"):  # a client's broken request is no news
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        sock = open_socket(self._listen)
+        if self._tls is not None:
+            sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        adjustments = Adjustments(
+            threads=WORKERS,
+            connection_limit=10 * CONNECTIONS,  # never reached: Patience makes room
+            cleanup_interval=1,
+            max_request_header_size=HEADER_MAX,
+            max_request_body_size=BODY_MAX,
+            recv_bytes=32_768,  # a TLS record whole, or poll would not tell of its rest
+            send_bytes=1,
+            asyncore_use_poll=True,
+            ident=None,
+            log_socket_errors=False,
+            clear_untrusted_proxy_headers=False,
+        )
+        unix = sock.family == socket.AF_UNIX
+        before = threading.stack_size(STACK)
+        try:
+            self._dispatcher = ThreadedTaskDispatcher()
+            self._dispatcher.set_thread_count(WORKERS)
+            self._server = (UnixServer if unix else TcpServer)(
+                self.app,
+                map={},
+                _sock=sock,
+                dispatcher=self._dispatcher,
+                adj=adjustments,
+                sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+                bind_socket=False,
+            )
+            self._thread = threading.Thread(target=self._run, name="netspot-web", daemon=True)
+            self._thread.start()
+        finally:
+            threading.stack_size(before)
+
+    @property
+    def port(self) -> int:
+        """The TCP port that was given to us (for ``listen`` with port 0)."""
+        return int(self._server.socket.getsockname()[1])
+
+    def _run(self) -> None:
+        try:
+            self._server.run()
+        except OSError as error:
+            if self._server.accepting:
+                log.error("the status page has ended: %s", error)
+
+    def close(self) -> None:
+        """Stop answering, give the address back. May be called twice."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        closing = threading.Event()
+        # The loop's own thread closes its sockets: waitress keeps them in a mapping that only one thread may change.
+        server.trigger.pull_trigger(lambda: _close_all(server, closing))
+        closing.wait(2.0)
+        self._dispatcher.shutdown(timeout=1)
+        if self._thread is not None:
+            self._thread.join(2.0)
+        if self._listen.startswith("unix:"):
+            Path(self._listen.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+def _close_all(server: Any, done: threading.Event) -> None:
+    for channel in list(server.active_channels.values()):
+        channel.handle_close()
+    server.close()
+    done.set()
+
+
+def tls_context(config: WebConfig) -> ssl.SSLContext | None:
+    """The server's side of TLS, from ``web.cert`` and ``web.key``; None: plain HTTP."""
+    if config.cert is None and config.key is None:
+        return None
+    if config.cert is None or config.key is None:
+        missing = "web.cert" if config.cert is None else "web.key"
+        raise ConfigError(f"{missing} is not set: TLS needs both web.cert and web.key (PEM files)")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(config.cert, config.key)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"web.cert = {config.cert}, web.key = {config.key}: cannot be used: {reason}") from None
+    return context
+
+
+def parse_listen(text: str) -> tuple[socket.AddressFamily, Any]:
+    """``host:port``, ``[v6]:port`` or ``unix:/path`` as a socket family and its address. Raises ConfigError."""
+    wrong = ConfigError(f"web.listen = {text!r}: must be host:port, [v6]:port, unix:/path or null")
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/") or len(os.fsencode(path)) > 107:
+            raise wrong
+        return socket.AF_UNIX, path
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise wrong
+    if host.startswith("[") and host.endswith("]"):
+        with contextlib.suppress(ValueError):
+            return socket.AF_INET6, (str(ipaddress.IPv6Address(host[1:-1])), int(port))
+        raise wrong
+    if ":" in host:
+        raise wrong
+    try:
+        return socket.AF_INET, (socket.gethostbyname(host or "0.0.0.0"), int(port))
+    except (OSError, UnicodeError):
+        raise ConfigError(f"web.listen = {text!r}: there is no host {host!r}") from None
+
+
+def open_socket(listen: str) -> socket.socket:
+    """A bound socket; ``[::]`` takes IPv4 too, a unix socket gets mode 0660. Raises ConfigError."""
+    family, address = parse_listen(listen)
+    if family == socket.AF_UNIX:
+        _remove_stale(address, listen)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(address)
+        if family == socket.AF_UNIX:
+            Path(address).chmod(0o660)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"web.listen = {listen!r}: {error.strerror}; choose another address or port") from None
+    return sock
+
+
+def _remove_stale(path: str, listen: str) -> None:
+    """Remove the socket file of a server that has gone; refuse to take the place of a living one."""
+    if not Path(path).is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError:
+            Path(path).unlink(missing_ok=True)
+            return
+    raise ConfigError(f"web.listen = {listen!r}: another program answers there")
