@@ -319,6 +319,11 @@ class WebConfig:
         kinds.text("a path such as / or /netspot", r"/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?)?"),
         "Path of the page, behind a reverse proxy.",
     )
+    hosts: tuple[str, ...] | None = option(
+        None,
+        optional(kinds.listed(kinds.text("a host name", r"[A-Za-z0-9.-]{1,253}"), "host names"), "none"),
+        "More names under which the page is reached, as behind a proxy; addresses and local names always work.",
+    )
     cert: str | None = option(None, optional(kinds.path()), "Certificate (PEM), for HTTPS.", key="tls.cert")
     key: str | None = option(None, optional(kinds.path()), "Private key of that certificate (PEM).", key="tls.key")
 
