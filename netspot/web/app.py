@@ -57,7 +57,7 @@ class App:
         self._token = token
         self._session = access.session(token) if token else ""
         self._guesses = access.Guesses()
-        self._names = access.own_names() | {name.lower() for name in getattr(config, "hosts", ())}
+        self._names = access.own_names() | {name.lower() for name in config.hosts or ()}
         self._base = "/" + config.base.strip("/")
         self._local = (config.listen or "").startswith("unix:")
         self._devices: tuple[float, Any] = (-DEVICES_S, [])
