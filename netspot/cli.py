@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import netspot
 from netspot.config import Config
@@ -55,14 +56,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("-d", "--device", metavar="DEVICE", help="interface, any, or auto (default: that of the default route)")
-    sub.add_argument("-f", "--file", metavar="FILE", help="capture file: pcap, pcapng, either as .gz; - for standard input")
-    sub.add_argument("-s", "--stat", metavar="STAT", action="append", help="watch this statistic; may be given several times")
+    sub.add_argument(
+        "-d", "--device", metavar="DEVICE", help="interface, any, or auto (default: that of the default route)"
+    )
+    sub.add_argument(
+        "-f", "--file", metavar="FILE", help="capture file: pcap, pcapng, either as .gz; - for standard input"
+    )
+    sub.add_argument(
+        "-s", "--stat", metavar="STAT", action="append", help="watch this statistic; may be given several times"
+    )
     sub.add_argument("-p", "--period", metavar="TIME", help="length of a window, as 500ms, 1s, 1m (default: 1s)")
-    sub.add_argument("-v", "--verbose", action="store_true", help="print every statistic of every window, not only alarms")
+    sub.add_argument(
+        "-v", "--verbose", action="store_true", help="print every statistic of every window, not only alarms"
+    )
     sub.add_argument("-c", "--config", metavar="FILE", help="configuration file")
-    sub.add_argument("--counters", metavar="FILE.csv", help="write every window's counts: one row a window, one column a counter")
-    sub.add_argument("--report", metavar="FILE.html", help="write one page with every statistic, its threshold and the alarms")
+    sub.add_argument(
+        "--counters", metavar="FILE.csv", help="write every window's counts: one row a window, one column a counter"
+    )
+    sub.add_argument(
+        "--report", metavar="FILE.html", help="write one page with every statistic, its threshold and the alarms"
+    )
 
 
 def _serve_arguments(sub: argparse.ArgumentParser) -> None:
@@ -151,7 +164,7 @@ def _configuration(file: str | None, options: Iterable[tuple[str, str]]) -> Conf
 
 
 def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
-    from netspot.observe import CountersCsv, Progress, Summary
+    from netspot.observe import CountersCsv, Observer, Progress, Summary
     from netspot.service import Service, open_source
 
     given = {
@@ -163,17 +176,22 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
     config = _configuration(args.config, [(k, v) for k, v in given.items() if v is not None] + options)
     summary = Summary()
     with ExitStack() as stack:
-        observers = [summary]
+        observers: list[Observer] = [summary]
         if args.counters:
-            observers.append(stack.enter_context(CountersCsv(args.counters)))
+            observers.append(CountersCsv(stack.enter_context(_new_file("--counters", args.counters))))
+        service = Service(config, open_source(args.file), observers=lambda _: observers)
+        stack.callback(lambda: print(summary.text(service), file=sys.stderr))
         if sys.stderr.isatty():
-            observers.append(stack.enter_context(Progress(sys.stderr)))
-        service = Service(config, open_source(args.file), observers=lambda service: observers)
-        try:
-            service.run()
-        finally:
-            print(summary.text(service), file=sys.stderr)
+            observers.append(stack.enter_context(Progress(sys.stderr, service)))
+        service.run()
     return 0
+
+
+def _new_file(option: str, path: str) -> IO[str]:
+    try:
+        return Path(path).open("w", newline="")
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: {error.strerror}") from None
 
 
 def _serve(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:

@@ -105,7 +105,11 @@ Event = Sample | Alarm | Incident | Relearn | Health
 
 def iso(time_ns: int) -> str:
     """``time_ns`` [ns since epoch] as ISO 8601 with milliseconds and ``Z``."""
-    return datetime.fromtimestamp(time_ns // 1_000_000 / 1e3, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(time_ns // 1_000_000 / 1e3, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def message(event: Event, node: str, series: str) -> dict[str, Any]:
@@ -119,10 +123,14 @@ def message(event: Event, node: str, series: str) -> dict[str, Any]:
         case Sample():
             body = _fields(event, "stat", "unit", "value", "up", "down", "state", "learned", "needed")
         case Alarm():
-            body = _fields(event, "event_type", "id", "seq", "stat", "value", "threshold", "probability", "level", "muted")
+            body = _fields(
+                event, "event_type", "id", "seq", "stat", "value", "threshold", "probability", "level", "muted"
+            )
             body |= _fields(event, "clock_synced", "evidence")
         case Incident():
-            body = _fields(event, "event_type", "id", "seq", "title", "stats", "peak", "evidence", "capture", "clock_synced")
+            body = _fields(
+                event, "event_type", "id", "seq", "title", "stats", "peak", "evidence", "capture", "clock_synced"
+            )
             body |= {"start": iso(event.start_ns), "end": None if event.end_ns is None else iso(event.end_ns)}
         case Relearn():
             body = _fields(event, "stat", "reason")

@@ -50,9 +50,7 @@ def devices(as_json: bool) -> str:
     if as_json:
         return json.dumps([device.as_dict() for device in rows], indent=2)
     return "\n".join(
-        _table(
-            (d.name, d.state, " ".join(d.addresses) + (" (default route)" if d.default_route else "")) for d in rows
-        )
+        _table((d.name, d.state, " ".join(d.addresses) + (" (default route)" if d.default_route else "")) for d in rows)
     )
 
 

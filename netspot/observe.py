@@ -6,10 +6,8 @@ import csv
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
-from netspot.errors import ConfigError
 from netspot.events import Alarm, Event, Sample, Window, iso
 
 if TYPE_CHECKING:
@@ -30,19 +28,9 @@ class Observer(Protocol):
 class CountersCsv:
     """Every window's counts: one row a window, one column a counter, for those who only want to count."""
 
-    def __init__(self, path: str) -> None:
-        try:
-            self._file = Path(path).open("w", newline="")
-        except OSError as error:
-            raise ConfigError(f"--counters {path}: {error.strerror}") from None
-        self._rows = csv.writer(self._file, lineterminator="\n")
+    def __init__(self, file: IO[str]) -> None:
+        self._rows = csv.writer(file, lineterminator="\n")
         self._names: list[str] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def step(
         self, window: Window, samples: Sequence[Sample], events: Sequence[Event], health: Mapping[str, Any]
@@ -114,15 +102,17 @@ class Summary:
         self._packets += int(window.counts["PKTS"])
         self._bytes += int(window.counts["BYTES"])
         self._dropped += window.dropped
-        self._alarms.update(event.stat for event in events if isinstance(event, Alarm) and event.event_type != "cleared")
+        self._alarms.update(
+            event.stat for event in events if isinstance(event, Alarm) and event.event_type != "cleared"
+        )
 
     def text(self, service: Service) -> str:
         if not self._windows:
             return f"{service.source.series}: no packets"
         cpu_s = time.process_time() - self._cpu_s
         lines = [
-            f"{service.source.series}: {self._packets:,} packets, {self._bytes / 1e6:,.1f} MB in {self._windows:,} windows,"
-            f" {iso(self._begin_ns)} to {iso(self._end_ns)}",
+            f"{service.source.series}: {self._packets:,} packets, {self._bytes / 1e6:,.1f} MB"
+            f" in {self._windows:,} windows, {iso(self._begin_ns)} to {iso(self._end_ns)}",
             f"took {time.monotonic() - self._started_s:.1f} s, {cpu_s:.2f} s of CPU:"
             f" {self._packets / max(cpu_s, 1e-3):,.0f} packets a CPU second",
         ]

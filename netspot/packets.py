@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,9 @@ class Frames(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PacketBatch:
-    """``n`` packets as columns of shape ``(n,)``, in order of delivery. A field that a packet lacks is 0: select with the masks.
+    """``n`` packets as columns of shape ``(n,)``, in order of delivery.
+
+    A field that a packet lacks is 0: select with the masks.
 
     Addresses, protocol and ports are those of the outermost IP header and the header directly behind it; what is
     inside a tunnel or quoted by an ICMP error is not looked at.
@@ -76,12 +78,9 @@ class PacketBatch:
 
     def rows(self, begin: int, end: int) -> PacketBatch:
         """Rows ``begin`` to ``end`` as views; ``dropped`` goes with the first row, the watermark stays."""
-        return PacketBatch(
-            self.until_ns,
-            self.dropped if begin == 0 else 0,
-            *(getattr(self, name)[begin:end] for name in COLUMNS),
-            self.frames.rows(begin, end),
-        )
+        columns: dict[str, Any] = {name: getattr(self, name)[begin:end] for name in COLUMNS}
+        dropped = self.dropped if begin == 0 else 0
+        return PacketBatch(self.until_ns, dropped, **columns, frames=self.frames.rows(begin, end))
 
 
 DTYPES: dict[str, type] = {  # of the columns that are no masks
@@ -94,6 +93,6 @@ COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(PacketBatch) if f.name n
 
 def nothing(until_ns: int, dropped: int = 0) -> PacketBatch:
     """A batch without packets: only time has gone on."""
-    columns = (np.empty(0, DTYPES.get(name, np.bool_)) for name in COLUMNS)
+    columns: dict[str, Any] = {name: np.empty(0, DTYPES.get(name, np.bool_)) for name in COLUMNS}
     frames = Frames(np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.uint32), 1)
-    return PacketBatch(until_ns, dropped, *columns, frames)
+    return PacketBatch(until_ns, dropped, **columns, frames=frames)

@@ -1,0 +1,422 @@
+"""Where everything meets: builds the objects, runs the main loop, answers signals, systemd and commands.
+
+``Service.run`` is the program: a source reads a packet batch; the counters add it up; every period they become a
+window; the statistics turn the window into numbers; each number steps its detector; samples and alarms are events that
+the exporters send away.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import netspot
+from netspot import state
+from netspot.analyzer import Analyzer, Watch, watches
+from netspot.analyzer.stats import PROFILES, STATS, Stat
+from netspot.commands import CommandError, CommandQueue
+from netspot.config import Config, WebConfig, changed, check_names, node_name, to_dict, warnings
+from netspot.errors import NetspotError
+from netspot.events import Event, Sample
+from netspot.exporters.base import Context, StatInfo
+from netspot.exporters.fanout import Exporters
+from netspot.health import HealthCheck
+from netspot.miner.counters import COUNTERS, CounterBank
+from netspot.miner.source import Source
+from netspot.miner.windows import Closed, Windows
+from netspot.notify import Systemd
+from netspot.observe import Observer
+from netspot.packets import PacketBatch, nothing
+
+if TYPE_CHECKING:
+    from netspot.snapshot import Board
+
+log = logging.getLogger("netspot")
+
+PATIENCE_S = 0.1  # the longest wait for packets: a command, or a signal, is answered within it
+SETTLE_NS = 2_000_000  # after a window's end, for frames that the kernel is still handing over [ns]
+
+
+class Service:
+    """The pipeline from packets to exporters, for one configuration at a time."""
+
+    def __init__(
+        self,
+        config: Config,
+        open_source: Callable[[Config], Source],
+        reread: Callable[[], Config] | None = None,
+        observers: Callable[[Service], Iterable[Observer]] = lambda service: (),
+    ) -> None:
+        """``reread``: what SIGHUP asks for the configuration; ``observers``: made once the pipeline stands."""
+        self.config = config
+        self.commands = CommandQueue()
+        self.started_ns = time.time_ns()
+        self._open_source, self._reread = open_source, reread
+        self._stopping = self._rereading = False
+        self._systemd = Systemd()
+        self._states: Mapping[str, Any] = {}  # of detectors: what they had learned when the pipeline was last built
+        self._meta: Mapping[str, Any] = {}
+        self._saver: threading.Thread | None = None
+        self._saved_at_s = time.monotonic()
+        self._read_state()
+        self._watch()
+        self.source = self._opened(config)
+        self._export()
+        self.health = HealthCheck(self)
+        self._observers = observers
+        self.observers = list(observers(self))
+        self._handlers = {
+            "start": lambda args: self._start(),
+            "stop": lambda args: self._pause(),
+            "relearn": self._relearn,
+            "mute": self._mute,
+            "unmute": lambda args: self._mute({**args, "seconds": 0}),
+            "config": self._configure,
+            "stats": lambda args: self._stats(),
+            "devices": lambda args: _devices(),
+            "health": lambda args: self.health.figures,
+        }
+
+    def run(self) -> None:
+        """Until the capture ends, or somebody stops it. Raises NetspotError for a source that cannot go on."""
+        with self._alive():
+            while not self._stopping and (batch := self.source.read(self._patience_s())) is not None:
+                for closed in self.windows.push(batch):
+                    self._close(closed)
+                self._housekeep()
+            if not self.source.live:
+                for closed in self.windows.finish():
+                    self._close(closed)
+
+    def stop(self) -> None:
+        """End ``run`` soon; may be called from a signal handler or another thread."""
+        self._stopping = True
+
+    # The parts that a configuration decides ---------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Statistics, their detectors, and the counters that they need."""
+        stats = known_stats(self.config)
+        names = self.config.analyzer.stats or PROFILES[self.config.analyzer.profile]
+        chosen = watches(self.config, stats, names)
+        self.analyzer = Analyzer(chosen, self.node, int(self._meta.get("seq", 0)))
+        restored = self.analyzer.restore(self._states)
+        if restored:
+            log.info("%d of %d detectors go on with what they learned before", len(restored), len(self._states))
+        self._bank = bank(chosen)
+
+    def _opened(self, config: Config) -> Source:
+        source = self._open_source(config)
+        self.windows = Windows(self._bank, config.analyzer.period_ns, time.time_ns() if source.live else None)
+        return source
+
+    def _export(self) -> None:
+        infos = tuple(StatInfo(w.name, w.stat.unit, w.stat.help) for w in self.analyzer.watches.values())
+        context = Context(
+            self.node,
+            self.source.series,
+            netspot.__version__,
+            self.config.state.dir,
+            infos,
+            self.commands,
+            self.source.live,
+        )
+        self.exporters = Exporters(self.config.exporter, context)
+
+    @property
+    def node(self) -> str:
+        return node_name(self.config)
+
+    def _apply(self, config: Config) -> None:
+        """Go on with ``config``; what it does not change goes on undisturbed.
+
+        Raises NetspotError for one that cannot be used: then nothing has changed.
+        """
+        before = self.config
+        known_stats(config)
+        if config.miner != before.miner or not same_watches(config, before):
+            self._states = self.analyzer.states()
+            self._meta = {**self._meta, "seq": self.analyzer.seq}
+            if config.miner != before.miner:
+                source = self._open_source(config)  # the new one stands before the old one goes
+                self.source.close()
+                self.source = source
+            self.config = config
+            self._watch()
+            self.windows = Windows(self._bank, config.analyzer.period_ns, time.time_ns())
+        self.config = config
+        if config.exporter != before.exporter or config.node != before.node or not same_watches(config, before):
+            self.exporters.close()
+            self._export()
+            self.exporters.start()
+        self.observers = list(self._observers(self))
+
+    # One window -------------------------------------------------------------------------------------------------
+
+    def _close(self, closed: Closed) -> None:
+        samples: list[Sample] = []
+        events: list[Event] = []
+        for window in closed:
+            values, happened = self.analyzer.step(window)
+            samples += values
+            events += happened
+        events = self.health.step(closed[0], events)
+        for observer in self.observers:
+            observer.step(closed[0], samples, events, self.health.figures)
+        for event in (*samples, *events):
+            self.exporters.write(event)
+
+    def _patience_s(self) -> float:
+        """How long to wait for packets: until the open window ends, so that it is closed at once."""
+        left_ns = self.windows.end_ns + SETTLE_NS - time.time_ns()
+        return min(PATIENCE_S, max(0.001, left_ns / 1e9))
+
+    def _housekeep(self) -> None:
+        self.commands.serve(self._handlers)
+        self.exporters.poll()
+        if self._rereading:
+            self._rereading = False
+            self._reload()
+        if time.monotonic() - self._saved_at_s > self.config.state.save_every_s:
+            self._save()
+        if time.time_ns() < self.windows.end_ns + 10**9:  # windows really advance
+            self._systemd.alive(self.health.status)
+
+    # Life and death ---------------------------------------------------------------------------------------------
+
+    def _alive(self) -> ExitStack:
+        """Exporters started, signals caught, systemd told; undone in the reverse order whatever happens."""
+        stack = ExitStack()
+        self.exporters.start()
+        stack.callback(lambda: self.exporters.close())
+        stack.callback(lambda: self.source.close())
+        stack.callback(self._save, wait=True)
+        for number, handler in (
+            (signal.SIGTERM, lambda *_: self.stop()),
+            (signal.SIGINT, lambda *_: self.stop()),
+            (signal.SIGHUP, lambda *_: self._ask_reload()),
+        ):
+            if threading.current_thread() is threading.main_thread():
+                stack.callback(signal.signal, number, signal.signal(number, handler))
+        self._systemd.ready(self.health.status)
+        stack.callback(self._systemd.stopping)
+        return stack
+
+    def _ask_reload(self) -> None:
+        self._rereading = True
+
+    def _reload(self) -> None:
+        if self._reread is None:
+            return
+        self._systemd.reloading()
+        try:
+            self._apply(self._reread())
+            log.info("configuration read again")
+        except NetspotError as error:
+            log.error("the configuration stays as it was: %s", error)
+        self._systemd.ready(self.health.status)
+
+    def _read_state(self) -> None:
+        if self.config.state.dir is not None:
+            self._states, self._meta = state.load(Path(self.config.state.dir))
+
+    def _save(self, wait: bool = False) -> None:
+        """Keep what the detectors learned; in a thread, because a worn SD card may take seconds."""
+        self._saved_at_s = time.monotonic()
+        if self.config.state.dir is None:
+            return
+        if self._saver is not None:
+            self._saver.join(None if wait else 0)
+            if self._saver.is_alive():
+                return
+        states, meta = self.analyzer.states(), {**self._meta, "seq": self.analyzer.seq}
+        self._saver = threading.Thread(target=_save, args=(Path(self.config.state.dir), states, meta), daemon=True)
+        self._saver.start()
+        if wait:
+            self._saver.join(10)
+
+    # Commands ---------------------------------------------------------------------------------------------------
+
+    def _start(self) -> Mapping[str, Any]:
+        if isinstance(self.source, Paused):
+            self.source = self._opened(self.config)
+        return {"running": True}
+
+    def _pause(self) -> Mapping[str, Any]:
+        if not isinstance(self.source, Paused):
+            self.source.close()
+            self.source = Paused(self.source.series)
+        return {"running": False}
+
+    def _relearn(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        names = self._named(args)
+        for event in self.analyzer.relearn(names, time.time_ns(), "somebody asked for it"):
+            self.exporters.write(event)
+        return {"relearning": names}
+
+    def _mute(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        seconds = args.get("seconds", 3600)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 366 * 86_400:
+            raise CommandError(f"seconds = {seconds!r}: a number from 0 (unmute) to {366 * 86_400} is accepted")
+        names = self._named(args)
+        until_ns = time.time_ns() + int(seconds * 1e9)
+        for name in names:
+            self.analyzer.watches[name].muted_until_ns = until_ns
+        return {"muted": names if seconds else [], "until_ns": until_ns}
+
+    def _named(self, args: Mapping[str, Any]) -> list[str]:
+        """The watches that ``args["stat"]`` names."""
+        name = args.get("stat", "all")
+        if name == "all":
+            return list(self.analyzer.watches)
+        if name not in self.analyzer.watches:
+            raise CommandError(f"stat = {name!r}: not watched here; {', '.join(self.analyzer.watches)} or all")
+        return [name]
+
+    def _configure(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "set" in args:
+            try:
+                self._apply(changed(self.config, args["set"]))
+            except NetspotError as error:
+                raise CommandError(str(error)) from None
+        return to_dict(self.config)
+
+    def _stats(self) -> Mapping[str, Any]:
+        return {
+            name: {"unit": watch.stat.unit, "help": watch.stat.help, "span": watch.span}
+            for name, watch in self.analyzer.watches.items()
+        }
+
+
+class Paused:
+    """The source while capture is stopped by command: time goes on, no packet comes."""
+
+    live = True
+
+    def __init__(self, series: str) -> None:
+        self.series = series
+
+    def read(self, timeout_s: float) -> PacketBatch:
+        time.sleep(timeout_s)
+        return nothing(time.time_ns())
+
+    def close(self) -> None: ...
+
+
+def open_source(file: str | None) -> Callable[[Config], Source]:
+    """What opens the capture ``file``, or where there is none the interface that the configuration names."""
+
+    def opened(config: Config) -> Source:
+        if file is not None:
+            from netspot.miner.capfile import CaptureFile
+
+            return CaptureFile(file)
+        from netspot.miner.devices import open_live
+
+        return open_live(config.miner)
+
+    return opened
+
+
+def serve(reread: Callable[[], Config]) -> None:
+    """The service: capture, page and exporters, until SIGTERM; SIGHUP reads the configuration again."""
+    page = Page()
+    try:
+        Service(reread(), open_source(None), reread, page).run()
+    finally:
+        page.close()
+
+
+class Page:
+    """The status page and the API; one server goes on while configurations come and go."""
+
+    def __init__(self) -> None:
+        self._config: WebConfig | None = None
+        self._server: Any = None
+
+    def __call__(self, service: Service) -> list[Observer]:
+        """A fresh board for the statistics that ``service`` watches now, shown by the server."""
+        from netspot.snapshot import Board, Info
+
+        stats = tuple(StatInfo(w.name, w.stat.unit, w.stat.help) for w in service.analyzer.watches.values())
+        board = Board(
+            Info(
+                service.node,
+                service.source.series,
+                netspot.__version__,
+                service.started_ns,
+                service.config.analyzer.period_ns,
+                stats,
+            )
+        )
+        if service.config.web != self._config:
+            self.close()
+            self._config = service.config.web
+            self._server = self._open(service, board)
+        elif self._server is not None:
+            self._server.app.board = board
+        return [] if self._server is None else [board]
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _open(self, service: Service, board: Board) -> Any:
+        if service.config.web.listen is None:
+            return None
+        from netspot.web.server import WebServer
+
+        server = WebServer(
+            service.config.web, board, service.commands, lambda: to_dict(service.config), service.config.state.dir
+        )
+        server.start()
+        log.info("the page is on %s", service.config.web.listen)
+        return server
+
+
+def known_stats(config: Config) -> dict[str, Stat]:
+    """The statistics that ``config`` may name. Raises ConfigError where it names another."""
+    check_names(config, STATS, COUNTERS)
+    return STATS
+
+
+def check(config: Config, file: str) -> str:
+    """What ``netspot check`` says of a configuration that can be used. Raises ConfigError for one that cannot."""
+    known_stats(config)
+    return "\n".join([*(f"{file}: warning: {text}" for text in warnings(config)), f"{file}: good"])
+
+
+def bank(chosen: Sequence[Watch]) -> CounterBank:
+    """The counters that the statistics need, over one period and over longer spans."""
+    spans: dict[int, set[str]] = {}
+    for watch in chosen:
+        spans.setdefault(watch.span, set()).update(name for name in watch.stat.needs if name in COUNTERS)
+    needed = {"PKTS", "BYTES"}.union(*spans.values())  # these two for health and summary
+    longer = {span: names for span, names in sorted(spans.items()) if span > 1}
+    return CounterBank((counter for name, counter in COUNTERS.items() if name in needed), longer)
+
+
+def same_watches(one: Config, other: Config) -> bool:
+    """Whether both ask for the same statistics, detectors and counters."""
+    names = ("analyzer", "spot", "spot_stats", "counters", "stats")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def _devices() -> list[dict[str, Any]]:
+    from netspot.miner.devices import devices
+
+    return [device.as_dict() for device in devices()]
+
+
+def _save(folder: Path, states: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    try:
+        state.save(folder, states, meta)
+    except OSError as error:
+        log.warning("%s: what was learned could not be saved: %s", folder, error.strerror)
