@@ -20,6 +20,7 @@ from netspot.config.options import (
     StateConfig,
     WebConfig,
 )
+from netspot.config.text import defaults
 
 __all__ = [
     "AnalyzerConfig",
@@ -38,6 +39,7 @@ __all__ = [
     "WebConfig",
     "changed",
     "check_names",
+    "defaults",
     "load",
     "node_name",
     "parse",

@@ -94,8 +94,8 @@ def number(low: float, high: float, *, open_ends: bool = False, unit: str = "") 
         value = to_float(given.text())
         return _within(value, low < value < high if open_ends else low <= value <= high)
 
-    ends = "][" if open_ends else "[]"
-    return Kind(f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}{unit and f' [{unit}]'}", parse)
+    range_text = f"in ]{low:g}, {high:g}[" if open_ends else f"from {low:g} to {high:g}"
+    return Kind(f"a number {range_text}{unit and f' [{unit}]'}", parse)
 
 
 def duration(low: str, high: str, *, zero: bool = False) -> Kind[float]:
@@ -106,7 +106,7 @@ def duration(low: str, high: str, *, zero: bool = False) -> Kind[float]:
         value = seconds(given.text())
         return _within(value, lowest <= value <= highest or (zero and value == 0))
 
-    accepted = f"a time from {low} to {high}, such as 500ms, 10s, 15m, 1h or 1d{', or 0' if zero else ''}"
+    accepted = f"{'0, or ' if zero else ''}a time from {low} to {high} (units: ms, s, m, h, d)"
     return Kind(accepted, parse, lambda value: time_text(value))
 
 

@@ -388,4 +388,8 @@ def _sections(cls: type, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 OPTIONS: dict[str, Option] = {option.path: option for option in _declared(Config)}
-SECTIONS: dict[str, str] = {**dict(_sections(Config)), "web.tls": "HTTPS instead of HTTP."}  # path -> text
+SECTIONS: dict[str, str] = {}  # path -> text
+for _path, _text in _sections(Config):
+    SECTIONS[_path] = _text
+    if _path == "web":
+        SECTIONS["web.tls"] = "HTTPS instead of HTTP."
