@@ -58,7 +58,7 @@ class Service:
         self.commands = CommandQueue()
         self.started_ns = time.time_ns()
         self._open_source, self._reread = open_source, reread
-        self._stopping = self._rereading = False
+        self.stopping = self._rereading = False
         self._systemd = Systemd()
         self._states: Mapping[str, Any] = {}  # of detectors: what they had learned when the pipeline was last built
         self._meta: Mapping[str, Any] = {}
@@ -86,7 +86,7 @@ class Service:
     def run(self) -> None:
         """Until the capture ends, or somebody stops it. Raises NetspotError for a source that cannot go on."""
         with self._alive():
-            while not self._stopping and (batch := self.source.read(self._patience_s())) is not None:
+            while not self.stopping and (batch := self.source.read(self._patience_s())) is not None:
                 for closed in self.windows.push(batch):
                     self._close(closed)
                 self._housekeep()
@@ -96,7 +96,7 @@ class Service:
 
     def stop(self) -> None:
         """End ``run`` soon; may be called from a signal handler or another thread."""
-        self._stopping = True
+        self.stopping = True
 
     # The parts that a configuration decides ---------------------------------------------------------------------
 
