@@ -75,7 +75,7 @@ def _included(path: Path, root: Given, mistakes: Mistakes) -> list[Path]:
     files: list[Path] = []
     for pattern in patterns(root, path.absolute().parent, mistakes):
         for name in sorted(glob.iglob(pattern)):  # noqa: PTH207 (Path.glob takes no absolute pattern)
-            if Path(name).resolve() == path.resolve() or Path(name).name == "secrets.yaml":
+            if _is_same(Path(name), path) or Path(name).name == "secrets.yaml":
                 mistakes.append(f"{root.value['include'].where}: include = {pattern}: would include {name} itself")
             elif len(files) < INCLUDED:
                 files.append(Path(name))
@@ -83,6 +83,13 @@ def _included(path: Path, root: Given, mistakes: Mistakes) -> list[Path]:
                 mistakes.append(f"{root.value['include'].where}: include = {pattern}: more than {INCLUDED} files")
                 return []
     return files
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # a dangling or circular link: told when it is read
+        return False
 
 
 def patterns(root: Given, folder: Path, mistakes: Mistakes) -> list[str]:

@@ -77,7 +77,7 @@ def overridden(overrides: Sequence[tuple[str, str]], mistakes: Mistakes) -> Valu
     """Options of the command line; the last one of a name wins. A list or a mapping is written as in YAML."""
     found: Values = {}
     for key, text in overrides:
-        where = f"--{key}"
+        where = Given(f"--{key}", "str", "").shown()
         option = option_at(key)
         if option is None or key == "include":
             prefix = key.rpartition(".")[0]
