@@ -1,0 +1,305 @@
+"""Samples, thresholds, alarms and health over MQTT; the topics and their rules are in docs/mqtt.md."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netspot.events import Alarm, Event, Health, Incident, Sample, encode, iso
+from netspot.exporters.base import Context, Message
+from netspot.exporters.link import Incoming, Link, Presence
+from netspot.exporters.spool import Spool
+
+if TYPE_CHECKING:
+    from netspot.config import MqttConfig
+    from netspot.exporters.homeassistant import Discovery
+    from netspot.exporters.requests import Requests
+
+IN_FLIGHT = 50  # spooled events sent and not yet acknowledged; each poll sends as many at most
+FOUND = 1000  # retained messages of an earlier run that are looked at
+MOVED = 0.001  # a threshold that moved by less is not told again
+TIDY_S = 1.0  # after a connection, when what an earlier run has retained must have come
+SYNC_S = 10.0  # while the broker is away, new alarms are forced onto the disk this often
+
+
+class MqttExporter:
+    """The main loop writes events; ``link`` sends them on its own thread."""
+
+    kinds: frozenset[type[Event]] = frozenset({Sample, Alarm, Incident, Health})
+
+    def __init__(self, config: MqttConfig, context: Context) -> None:
+        self._config = config
+        self._context = context
+        self.base = f"{config.base}/{context.node}"
+        folder = context.state_dir
+        self._spool = Spool(Path(folder) / "mqtt-spool.db" if folder and config.host else None, config.spool)
+        self._node = NodeState(self.base)
+        self._retained: dict[str, str] = {}  # newest thresholds and health by topic, one each
+        self._stats: dict[str, Message] = {}  # newest sample by statistic
+        self._stat_due_s: dict[str, float] = {}  # monotonic
+        self._limits: dict[str, tuple[float, float | None, float | None]] = {}  # due [s], up, down as told
+        self._session = 0
+        self._sent = 0  # newest spooled id sent in this session
+        self._waiting: set[int] = set()  # spooled ids sent and not yet acknowledged
+        self._refused = 0  # samples that the link could not queue
+        self._health_due_s = 0.0
+        self._phase: Any = None
+        self._started: str | None = None
+        self._sync_due_s = 0.0
+        self._unsynced = False
+        self._found: deque[Incoming] = deque(maxlen=FOUND)  # retained by an earlier run
+        self._announce_at_s = math.inf
+        self._tidy_at_s = math.inf
+        self._requests = self._make_requests()
+        self._discovery = self._make_discovery()
+        self._link = Link(
+            config, config.client_id or f"netspot-{context.node}", Presence(f"{self.base}/status"),
+            self._subscriptions(), self._receive,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        if self._config.host:
+            self._link.start()
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def write(self, event: Event, message: Message) -> None:
+        match event:
+            case Sample():
+                self._sample(event, message)
+            case Alarm():
+                self._keep(f"{self.base}/alarm/{event.stat}", message)
+                self._node.alarm(event, message)
+                self._tell_node()
+            case Incident():
+                self._keep(f"{self.base}/incident", message)
+                self._node.incident(event)
+                self._tell_node()
+            case Health():
+                self._health(event, message)
+        self.poll()
+
+    def _sample(self, event: Sample, message: Message) -> None:
+        now_s, every_s = time.monotonic(), self._config.stat_every_s
+        self._stats[event.stat] = message
+        if self._node.muted(event.stat, event.state == "muted"):
+            self._tell_node()
+        if now_s >= self._stat_due_s.get(event.stat, 0.0) and self._link.session:
+            self._stat_due_s[event.stat] = now_s + every_s * 0.95  # windows do not close to the millisecond
+            self._refused += not self._link.send(f"{self.base}/stat/{event.stat}", message.json)
+        self._threshold(event, message, now_s)
+
+    def _threshold(self, event: Sample, message: Message, now_s: float) -> None:
+        due_s, up, down = self._limits.get(event.stat, (0.0, math.nan, math.nan))
+        if now_s < due_s or not (_moved(up, event.up) or _moved(down, event.down)):
+            return
+        self._limits[event.stat] = (now_s + self._config.stat_every_s * 0.95, event.up, event.down)
+        fields = {key: message[key] for key in message if key not in ("value", "state")}
+        self._state(f"{self.base}/threshold/{event.stat}", encode(fields | {"kind": "threshold"}))
+
+    def _health(self, event: Health, message: Message) -> None:
+        now_s, phase = time.monotonic(), event.figures.get("phase")
+        if now_s < self._health_due_s and phase == self._phase:
+            return
+        self._health_due_s, self._phase = now_s + self._config.health_every_s * 0.95, phase
+        if self._started is None and "uptime_s" in event.figures:
+            self._started = iso(event.time_ns - int(event.figures["uptime_s"] * 1e9))
+        more = {"started": self._started, "spool": len(self._spool), "mqtt": self.health()}
+        self._state(f"{self.base}/health", encode({**message, **more}))
+
+    def _state(self, topic: str, payload: str, qos: int = 0) -> None:
+        """A retained topic: sent now if possible, and again on every connection."""
+        self._retained[topic] = payload
+        self._link.send(topic, payload, qos, True)
+
+    def _tell_node(self) -> None:
+        self._link.send(f"{self.base}/alarm", self._node.json(), 1, True)
+
+    # -- the spool ---------------------------------------------------------------------------------------------------
+
+    def _keep(self, topic: str, message: Message) -> None:
+        self._spool.append(topic, message.json)
+        self._unsynced = True
+
+    def poll(self) -> None:
+        """Take up acknowledgements, send what waits; called after every event and on every turn of the main loop."""
+        link = self._link
+        if link.acks:
+            self._take_acks()
+        if link.session != self._session:
+            self._session = link.session
+            self._sent = 0
+            self._waiting.clear()
+            if link.session:
+                self._tidy_at_s = time.monotonic() + TIDY_S
+                self._tell_states()
+        if self._session and len(self._spool) > len(self._waiting) < IN_FLIGHT:
+            self._pump()
+        now_s = time.monotonic()
+        if now_s >= self._announce_at_s:
+            self._announce()
+        if now_s >= self._tidy_at_s:
+            self._tidy()
+        if self._unsynced and now_s >= self._sync_due_s:
+            self._sync(now_s)
+
+    def _take_acks(self) -> None:
+        done = set()
+        while self._link.acks:
+            token, accepted = self._link.acks.popleft()
+            if accepted:
+                done.add(token)
+        self._spool.delete(done)
+        self._waiting -= done
+
+    def _pump(self) -> None:
+        for event in self._spool.pending(self._sent, IN_FLIGHT - len(self._waiting)):
+            if not self._link.send(event.topic, event.payload, 1, False, event.id):
+                return
+            self._sent = event.id
+            self._waiting.add(event.id)
+
+    def _sync(self, now_s: float) -> None:
+        """What waits for a broker that is away survives a power cut; with the broker there, nothing is forced."""
+        self._sync_due_s = now_s + SYNC_S
+        self._unsynced = False
+        if not self._session and self._spool.path and len(self._spool):
+            threading.Thread(target=self._spool.checkpoint, name="spool", daemon=True).start()
+
+    # -- after every connection, and after Home Assistant's birth ------------------------------------------------------
+
+    def _announce(self) -> None:
+        """Discovery, then ``online``, then the newest states."""
+        self._announce_at_s = math.inf
+        if self._discovery:
+            for topic, payload in self._discovery.messages():
+                self._link.send(topic, payload, 1, True)
+            self._link.send(f"{self.base}/status", "online", 1, True)
+        self._tell_states()
+
+    def _tell_states(self) -> None:
+        self._tell_node()
+        for topic, payload in self._retained.items():
+            self._link.send(topic, payload, 0, True)
+        for stat, message in self._stats.items():
+            self._link.send(f"{self.base}/stat/{stat}", message.json)
+
+    def _tidy(self) -> None:
+        """Clear what an earlier run has retained for statistics that are gone, then declare what is there."""
+        self._tidy_at_s = math.inf
+        self._link.unsubscribe([t for t in self._subscriptions() if "/threshold/" in t or t.endswith("/config")])
+        found, self._found = self._found, deque(maxlen=FOUND)
+        known = {f"{self.base}/threshold/{info.name}" for info in self._context.stats}
+        for message in found:
+            if message.topic.startswith(f"{self.base}/threshold/") and message.topic not in known and message.payload:
+                self._link.send(message.topic, "", 1, True)
+        for topic, payload in self._discovery.leftovers(found) if self._discovery else ():
+            self._link.send(topic, payload, 1, True)
+        self._announce()
+
+    def _make_discovery(self) -> Discovery | None:
+        if self._config.homeassistant.discovery == "off":
+            return None
+        from netspot.exporters.homeassistant import Discovery
+
+        return Discovery(self._config, self._context)
+
+    def _make_requests(self) -> Requests | None:
+        if not self._config.commands or self._context.commands is None:
+            return None
+        from netspot.exporters.requests import Requests
+
+        return Requests(self._config, self.base, self._context.commands, self._reply)
+
+    def _subscriptions(self) -> tuple[str, ...]:
+        topics = [f"{self.base}/threshold/+"]
+        if self._requests:
+            topics.append(f"{self.base}/request/+")
+        if self._discovery:
+            topics += self._discovery.subscriptions()
+        return tuple(topics)
+
+    def _receive(self, message: Incoming) -> None:
+        """On the network thread: sets flags and queues only."""
+        if message.topic.startswith(f"{self.base}/request/"):
+            if self._requests:
+                self._requests.receive(message)
+        elif message.topic == self._config.homeassistant.birth_topic:
+            if message.payload == b"online" and not message.retain:
+                self._announce_at_s = time.monotonic() + random.uniform(0, 5)  # a fleet does not answer at once
+        elif message.retain:
+            self._found.append(message)
+
+    def _reply(self, topic: str, payload: str, correlation: bytes | None) -> None:
+        self._link.send(topic, payload, 1, False, None, correlation)
+
+    # -- the owner ---------------------------------------------------------------------------------------------------
+
+    def health(self) -> Mapping[str, Any]:
+        link = self._link
+        link.revive()
+        silent_s = time.monotonic() - link.beat_s
+        reason = link.reason
+        if link.session and silent_s > 60:
+            reason = f"the network thread has not moved for {silent_s:.0f} s"
+        return {
+            "connected": bool(link.session), "reason": reason, "published": link.published,
+            "connects": link.connects, "dropped": self._refused + self._spool.dropped, "spool": len(self._spool),
+        }  # fmt: skip
+
+    def close(self) -> None:
+        until_s = time.monotonic() + 0.7
+        while len(self._spool) and self._link.alive and time.monotonic() < until_s:
+            self.poll()
+            time.sleep(0.005)
+        self._link.close()
+        self._take_acks()
+        self._spool.close()
+
+
+class NodeState:
+    """The retained state of the whole node: is something wrong, since when, and why."""
+
+    def __init__(self, base: str) -> None:
+        self._active: dict[str, int] = {}  # statistic -> when it left its range [ns since epoch]
+        self._muted: set[str] = set()
+        self._title: str | None = None
+        self._last: Message | None = None
+
+    def alarm(self, event: Alarm, message: Message) -> None:
+        self._last = message
+        if event.event_type == "cleared" or event.muted:
+            self._active.pop(event.stat, None)
+        else:
+            self._active.setdefault(event.stat, event.time_ns)
+
+    def incident(self, event: Incident) -> None:
+        self._title = None if event.event_type == "closed" else event.title
+
+    def muted(self, stat: str, muted: bool) -> bool:
+        """Note whether ``stat`` is muted; True if that is news."""
+        if muted == (stat in self._muted):
+            return False
+        (self._muted.add if muted else self._muted.discard)(stat)
+        return True
+
+    def json(self) -> str:
+        active = bool(self._active)
+        since = iso(min(self._active.values())) if active else None
+        title = self._title or (f"{', '.join(self._active)} out of range" if active else None)
+        return encode({
+            "v": 1, "active": active, "title": title, "stats": list(self._active), "since": since,
+            "muted": sorted(self._muted), "last": dict(self._last) if self._last else None,
+        })  # fmt: skip
+
+
+def _moved(told: float | None, new: float | None) -> bool:
+    if told is None or new is None:
+        return told is not new
+    return not abs(new - told) <= MOVED * abs(told)

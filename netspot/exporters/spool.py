@@ -1,0 +1,180 @@
+"""Alarms on disk until the broker has acknowledged them.
+
+What may be lost: ``kill -9`` loses nothing, since ``append`` returns after the operating system has the event. A power
+cut loses what was not yet on the medium: SQLite appends to its write-ahead log without waiting (synchronous=NORMAL),
+and ``checkpoint`` forces it out; the owner calls that only while events wait for the broker. So an SD card sees no
+write while there is no alarm, and no forced one while the broker takes them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+
+MEMORY = 2000  # events kept in memory where the disk takes none [event], about 2 MiB
+RETRY_S = 30.0  # between two attempts on a disk that failed
+WAL_PAGES = 4000  # SQLite empties its log by itself at this length [page of 4 KiB]
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload TEXT NOT NULL) STRICT"
+
+
+class Spooled(NamedTuple):
+    id: int  # increases with time, also across restarts
+    topic: str
+    payload: str
+
+
+class Spool:
+    """A bounded first-in first-out store; only ``checkpoint`` may be called from another thread.
+
+    ``path`` None, or a disk that fails, keeps the events in memory. Beyond ``bound`` the oldest is dropped and counted.
+    """
+
+    def __init__(self, path: Path | None, bound: int) -> None:
+        self.path = path
+        self.dropped = 0
+        self._bound = bound
+        self._db: sqlite3.Connection | None = None
+        self._rows = 0  # on disk
+        self._next = 1
+        self._memory: deque[Spooled] = deque()  # newer than all that is on disk
+        self._acked: set[int] = set()  # on disk still, since the disk takes no change
+        self._warned = False
+        self._retry_at_s = 0.0  # monotonic
+        if path is not None:
+            self._open(path)
+            if self._db is None:  # what is on that disk has lower numbers, should it come back
+                self._next = (1 << 40) + time.time_ns() // 1_000_000
+
+    def __len__(self) -> int:
+        return self._rows - len(self._acked) + len(self._memory)
+
+    def append(self, topic: str, payload: str) -> None:
+        """Keep an event; returns at once, whatever the disk does."""
+        event = Spooled(self._next, topic, payload)
+        self._next += 1
+        self._memory.append(event)
+        if self._disk_due():
+            self._to_disk()
+        while len(self) > self._bound or len(self._memory) > MEMORY:
+            self._drop_oldest()
+
+    def pending(self, after: int, limit: int) -> list[Spooled]:
+        """Up to ``limit`` events with an id above ``after``, oldest first."""
+        found: list[Spooled] = []
+        if self._db is not None and self._rows:
+            query = "SELECT id, topic, payload FROM event WHERE id > ? ORDER BY id LIMIT ?"
+            try:
+                rows = self._db.execute(query, (after, limit + len(self._acked))).fetchall()
+                found = [Spooled(*row) for row in rows if row[0] not in self._acked][:limit]
+            except sqlite3.Error as error:
+                self._failed(error)
+        waiting = (event for event in self._memory if event.id > after)
+        return found + list(islice(waiting, limit - len(found)))
+
+    def delete(self, ids: Iterable[int]) -> None:
+        """Forget events that have been delivered."""
+        gone = set(ids)
+        if self._memory:
+            kept = [event for event in self._memory if event.id not in gone]
+            gone -= {event.id for event in self._memory}
+            self._memory = deque(kept)
+        if not (gone and self._db):
+            return
+        try:
+            self._delete_rows(gone | self._acked)
+            self._acked.clear()
+        except sqlite3.Error as error:
+            self._acked |= gone
+            self._failed(error)
+
+    def checkpoint(self) -> None:
+        """Force what was appended onto the medium; from any thread, with a connection of its own."""
+        if self._db is None or self.path is None:
+            return
+        try:
+            with closing(sqlite3.connect(self.path, timeout=0.1)) as db:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            log.debug("spool %s: %s", self.path, error)  # the next append tells it, if it lasts
+
+    def close(self) -> None:
+        if self._disk_due():
+            self._to_disk()
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _open(self, path: Path) -> None:
+        try:
+            self._db = self._connect(path)
+        except sqlite3.OperationalError as error:  # read-only, full, no such folder
+            self._failed(error)
+        except sqlite3.DatabaseError as error:
+            log.warning("spool %s: %s; it is set aside as %s.broken", path, error, path.name)
+            for suffix in ("-wal", "-shm"):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            path.replace(f"{path}.broken")
+            self._db = self._connect(path)
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=0.05, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+            db.execute("PRAGMA cache_size = -256")  # [KiB]
+            db.execute(SCHEMA)
+            self._rows, newest = db.execute("SELECT count(*), coalesce(max(id), 0) FROM event").fetchone()
+        except sqlite3.Error:
+            db.close()
+            raise
+        self._next = max(self._next, newest + 1)
+        return db
+
+    def _disk_due(self) -> bool:
+        """Whether the disk may be asked: it works, or it failed a while ago."""
+        return self.path is not None and time.monotonic() >= self._retry_at_s and bool(self._memory)
+
+    def _to_disk(self) -> None:
+        try:
+            if self._db is None:
+                assert self.path is not None
+                self._db = self._connect(self.path)
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT INTO event VALUES (?, ?, ?)", self._memory)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._failed(error)
+            return
+        self._rows += len(self._memory)
+        self._memory.clear()
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        self._retry_at_s = time.monotonic() + RETRY_S
+        if self._db is not None and self._db.in_transaction:
+            self._db.rollback()
+        if not self._warned:
+            self._warned = True
+            log.warning("spool %s: %s; alarms wait in memory, the newest %d of them", self.path, error, MEMORY)
+
+    def _drop_oldest(self) -> None:
+        self.dropped += 1
+        oldest = self.pending(0, 1)
+        self.delete(event.id for event in oldest)
+
+    def _delete_rows(self, ids: set[int]) -> None:
+        assert self._db is not None
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("DELETE FROM event WHERE id = ?", ((number,) for number in ids))
+        self._db.execute("COMMIT")
+        self._rows -= len(ids)

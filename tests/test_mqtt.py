@@ -1,0 +1,163 @@
+"""The MQTT exporter against a real mosquitto."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from tests.broker import Listener, broker, free_port, listening, needs_mosquitto, wait_for
+
+from netspot.config import HomeAssistantConfig, MqttConfig
+from netspot.events import Alarm, Health, Incident, Sample
+from netspot.exporters.base import Context, Message, StatInfo
+from netspot.exporters.mqtt import MqttExporter
+
+STATS = (StatInfo("R_SYN", "1", "share of SYN"), StatInfo("TRAFFIC", "packet/s", "packets a second"))
+CONTEXT = Context(node="pi", series="eth0", version="3.0.0", state_dir=None, stats=STATS, live=True)
+T = 1_795_514_401_000_000_000
+SAMPLE = Sample("R_SYN", T, 0.0417, "1", 0.093, None, "watching", 1000, 1000)
+ALARM = Alarm("R_SYN", T, 0.71, "up", 0.093, 3.1e-7, "pi-6f2c", 41, "high", evidence={"top_src": [["10.0.0.9", 0.9]]})
+INCIDENT = Incident("pi-6f2c", T, "opened", 42, "port scan", ("R_SYN",), T, None, {"stat": "R_SYN"})
+HEALTH = Health(T, {"phase": "watching", "uptime_s": 60, "captured": 10, "dropped": 0})
+
+pytestmark = needs_mosquitto
+
+
+def config(port: int, **more) -> MqttConfig:
+    plain = {"homeassistant": HomeAssistantConfig(discovery="off"), "keepalive_s": 2.0}
+    return MqttConfig(**{"host": "127.0.0.1", "port": port} | plain | more)
+
+
+def write(exporter: MqttExporter, *events) -> None:
+    for event in events:
+        exporter.write(event, Message(event, "pi", "eth0"))
+
+
+def numbered(first: int, last: int) -> list[Alarm]:
+    return [replace(ALARM, seq=number) for number in range(first, last)]
+
+
+@pytest.fixture
+def server(tmp_path):
+    with broker(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def made():
+    """Makes started exporters, and closes them at the end."""
+    exporters = []
+
+    def make(settings: MqttConfig, context: Context = CONTEXT) -> MqttExporter:
+        exporter = MqttExporter(settings, context)
+        exporter.start()
+        exporters.append(exporter)
+        return exporter
+
+    yield make
+    for exporter in exporters:
+        exporter.close()
+
+
+def connected(exporter: MqttExporter, seconds: float = 10.0) -> None:
+    wait_for(lambda: exporter.poll() or exporter.health()["connected"], seconds, "connected")
+    exporter.poll()
+
+
+def drained(exporter: MqttExporter, seconds: float = 10.0) -> None:
+    wait_for(lambda: exporter.poll() or exporter.health()["spool"] == 0, seconds, "spool is empty")
+
+
+@pytest.mark.parametrize("protocol", ["auto", "3.1.1", "5"])
+def test_every_topic_with_its_qos_and_retain_flag(server, made, protocol):
+    with listening(server.port, "netspot/#") as listener:
+        exporter = made(config(server.port, protocol=protocol))
+        connected(exporter)
+        write(exporter, SAMPLE, ALARM, INCIDENT)
+        drained(exporter)
+        write(exporter, HEALTH)
+        wait_for(lambda: listener.of("netspot/pi/health"))
+        assert listener.of("netspot/pi/status") == ["online"]
+        assert listener.of("netspot/pi/stat/R_SYN")[0]["value"] == 0.0417
+        threshold = listener.of("netspot/pi/threshold/R_SYN")[0]
+        assert threshold["kind"] == "threshold" and threshold["up"] == 0.093 and "value" not in threshold
+        alarm = listener.of("netspot/pi/alarm/R_SYN")[0]
+        assert (alarm["seq"], alarm["id"], alarm["kind"]) == (41, "pi-6f2c", "alarm")
+        assert listener.of("netspot/pi/incident")[0]["title"] == "port scan"
+        state = listener.of("netspot/pi/alarm")[-1]
+        assert (state["active"], state["title"], state["stats"]) == (True, "port scan", ["R_SYN"])
+        assert state["last"]["evidence"] == ALARM.evidence
+        health = listener.of("netspot/pi/health")[-1]
+        assert health["mqtt"]["connected"] is True and health["spool"] == 0 and health["started"].endswith("Z")
+        qos = {m["topic"].removeprefix("netspot/pi/"): m["qos"] for m in listener.messages}
+        assert qos == {
+            "status": 1, "stat/R_SYN": 0, "threshold/R_SYN": 0, "alarm/R_SYN": 1, "incident": 1, "alarm": 1, "health": 0,
+        }  # fmt: skip
+    with listening(server.port, "netspot/#") as late:
+        wait_for(lambda: len(late.messages) >= 4)
+        assert {m["topic"] for m in late.messages} == {
+            f"netspot/pi/{t}" for t in ("status", "threshold/R_SYN", "alarm", "health")
+        }
+
+
+def test_samples_and_thresholds_are_throttled(server, made):
+    with listening(server.port, "netspot/#") as listener:
+        exporter = made(config(server.port, stat_every_s=0.5))
+        connected(exporter)
+        time.sleep(1.1)  # once after a second, all is told again
+        for number in range(10):
+            write(exporter, replace(SAMPLE, up=0.093 * (1 + number / 5000)), replace(SAMPLE, stat="TRAFFIC"))
+            time.sleep(0.1)
+        write(exporter, replace(SAMPLE, up=0.2))
+        time.sleep(0.1)
+        assert 2 <= len(listener.of("netspot/pi/stat/R_SYN")) <= 4
+        assert len(listener.of("netspot/pi/threshold/R_SYN")) == 3  # first, +0.1 %, 0.2
+        assert len(listener.of("netspot/pi/threshold/TRAFFIC")) == 1
+
+
+def test_says_offline_before_a_clean_stop_and_by_its_will_otherwise(server, made, tmp_path):
+    with listening(server.port, "netspot/pi/status") as listener:
+        exporter = made(config(server.port))
+        connected(exporter)
+        began = time.monotonic()
+        exporter.close()
+        assert time.monotonic() - began < 1.0
+        wait_for(lambda: listener.of("netspot/pi/status") == ["online", "offline"])
+        log = (tmp_path / "broker.log").read_text()
+        assert "Client netspot-pi disconnected." in log  # cleanly: no will was due
+
+
+def test_a_missing_broker_slows_nothing_and_alarms_wait_for_it(tmp_path, made):
+    port = free_port()
+    exporter = made(config(port))
+    began = time.monotonic()
+    write(exporter, *[SAMPLE] * 1000, *numbered(0, 100))
+    assert time.monotonic() - began < 0.5
+    wait_for(lambda: "nothing listens" in exporter.health()["reason"])
+    assert exporter.health()["spool"] == 100 and exporter.health()["dropped"] == 0
+    with broker(tmp_path, port=port) as running, listening(running.port, "netspot/#") as listener:
+        connected(exporter)
+        drained(exporter)
+        wait_for(lambda: len(listener.of("netspot/pi/alarm/R_SYN")) >= 100)
+        assert [a["seq"] for a in listener.of("netspot/pi/alarm/R_SYN")] == list(range(100))
+        assert len(listener.of("netspot/pi/stat/")) <= 1  # stats are not queued; the newest is told
+
+
+def test_reconnects_by_itself_and_tells_everything_again(server, made):
+    exporter = made(config(server.port))
+    connected(exporter)
+    write(exporter, SAMPLE, ALARM)
+    drained(exporter)
+    server.kill()
+    wait_for(lambda: not exporter.health()["connected"])
+    write(exporter, *numbered(50, 60))
+    server.start()
+    listener = Listener(server.port, "netspot/#")
+    connected(exporter)
+    drained(exporter)
+    wait_for(lambda: listener.of("netspot/pi/threshold/R_SYN") and listener.of("netspot/pi/status"))
+    assert listener.of("netspot/pi/status")[-1] == "online"
+    assert listener.of("netspot/pi/alarm")[-1]["active"] is True
+    wait_for(lambda: len(listener.of("netspot/pi/alarm/R_SYN")) >= 8)
+    listener.close()
