@@ -48,13 +48,16 @@ def option(default: T, kind: Kind[T], doc: str, *, key: str = "", outside: bool 
     return declared
 
 
-def section(default: T, doc: str) -> T:
-    declared: T = field(default=default, metadata={"section": doc})
+def section(default: T) -> T:
+    """A section; the docstring of its class is the text that a person reads."""
+    declared: T = field(default=default, metadata={"section": type(default).__doc__})
     return declared
 
 
 @dataclass(frozen=True, slots=True)
 class MinerConfig:
+    """Where packets come from."""
+
     device: str = option(
         "auto",
         kinds.text("the name of an interface, any or auto"),
@@ -95,6 +98,8 @@ class MinerConfig:
 
 @dataclass(frozen=True, slots=True)
 class AnalyzerConfig:
+    """What is watched."""
+
     period_ns: int = option(
         1_000_000_000, kinds.duration_ns("10ms", "1d"), "Length of a window: what is counted in it makes one value."
     )
@@ -120,7 +125,7 @@ class AnalyzerConfig:
 
 @dataclass(frozen=True, slots=True)
 class SpotConfig:
-    """Parameters of one detector; ``None`` for q: from the budget."""
+    """How normal is learned, for all statistics. A statistic may have its own: `R_SYN: {q: 1e-5, down: true}`."""
 
     depth: int = option(
         50,
@@ -154,12 +159,16 @@ class SpotConfig:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleConfig:
+    """Standard output: the journal, for the service."""
+
     data: bool = option(False, kinds.flag(), "Print every value.")
     alarm: bool = option(True, kinds.flag(), "Print alarms and incidents.")
 
 
 @dataclass(frozen=True, slots=True)
 class FileConfig:
+    """Files of JSON lines; %s in a path is the interface or the capture's name."""
+
     data: str | None = option(None, optional(kinds.data_file()), "File of all values, as JSON lines; null: none.")
     alarm: str | None = option(
         None, optional(kinds.data_file()), "File of alarms and incidents, as JSON lines; null: none."
@@ -173,6 +182,8 @@ class FileConfig:
 
 @dataclass(frozen=True, slots=True)
 class HomeAssistantConfig:
+    """Entities in Home Assistant."""
+
     discovery: str = option(
         "device",
         kinds.choice("device", "component", "off"),
@@ -190,6 +201,8 @@ class HomeAssistantConfig:
 
 @dataclass(frozen=True, slots=True)
 class MqttConfig:
+    """A broker, and what reads from it: Home Assistant, Node-RED, a fleet."""
+
     host: str | None = option(
         None, optional(addresses.host()), "The broker's host name or address, or the path of its socket; null: no MQTT."
     )
@@ -236,11 +249,13 @@ class MqttConfig:
     spool: int = option(
         10_000, kinds.whole(0, 1_000_000, "event"), "Alarms and incidents that wait on disk while the broker is away."
     )
-    homeassistant: HomeAssistantConfig = section(HomeAssistantConfig(), "Entities in Home Assistant.")
+    homeassistant: HomeAssistantConfig = section(HomeAssistantConfig())
 
 
 @dataclass(frozen=True, slots=True)
 class SocketConfig:
+    """A program that listens: tcp://host:port, udp://host:port or unix:///path."""
+
     data: str | None = option(None, optional(addresses.endpoint()), "Where every value is sent; null: nowhere.")
     alarm: str | None = option(
         None, optional(addresses.endpoint()), "Where alarms and incidents are sent; null: nowhere."
@@ -251,6 +266,8 @@ class SocketConfig:
 
 @dataclass(frozen=True, slots=True)
 class InfluxConfig:
+    """InfluxDB, versions 1 to 3."""
+
     url: str | None = option(
         None, optional(addresses.url()), "The database's address, such as http://nas:8086; null: none."
     )
@@ -270,19 +287,19 @@ class InfluxConfig:
 
 @dataclass(frozen=True, slots=True)
 class ExporterConfig:
-    console: ConsoleConfig = section(ConsoleConfig(), "Standard output: the journal, for the service.")
-    file: FileConfig = section(
-        FileConfig(), "Files of JSON lines; %s in a path is the interface or the capture's name."
-    )
-    mqtt: MqttConfig = section(MqttConfig(), "A broker, and what reads from it: Home Assistant, Node-RED, a fleet.")
-    socket: SocketConfig = section(
-        SocketConfig(), "A program that listens: tcp://host:port, udp://host:port or unix:///path."
-    )
-    influxdb: InfluxConfig = section(InfluxConfig(), "InfluxDB, versions 1 to 3.")
+    """Where values and alarms go."""
+
+    console: ConsoleConfig = section(ConsoleConfig())
+    file: FileConfig = section(FileConfig())
+    mqtt: MqttConfig = section(MqttConfig())
+    socket: SocketConfig = section(SocketConfig())
+    influxdb: InfluxConfig = section(InfluxConfig())
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceConfig:
+    """What is kept of an incident."""
+
     pcap: bool = option(True, kinds.flag(), "Keep the headers of an incident's packets as a capture file.")
     mib: int = option(32, kinds.whole(1, 100_000, "MiB"), "Disk that those captures may take; the oldest make room.")
     addresses: str = option(
@@ -294,6 +311,8 @@ class EvidenceConfig:
 
 @dataclass(frozen=True, slots=True)
 class StateConfig:
+    """What outlives a restart."""
+
     dir: str | None = option(
         None,
         optional(kinds.text("an absolute path", r"/[^\x00\r\n]*")),
@@ -306,6 +325,8 @@ class StateConfig:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
+    """The status page and the REST API."""
+
     listen: str | None = option(
         "127.0.0.1:11000",
         optional(addresses.listen(), "off"),
@@ -330,18 +351,17 @@ class WebConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
+    """All settings; immutable."""
+
     node: str = option("auto", kinds.slug(), "Name of this machine in topics and messages; auto: its host name.")
-    miner: MinerConfig = section(MinerConfig(), "Where packets come from.")
-    analyzer: AnalyzerConfig = section(AnalyzerConfig(), "What is watched.")
-    spot: SpotConfig = section(
-        SpotConfig(),
-        "How normal is learned, for all statistics. A statistic may have its own: `R_SYN: {q: 1e-5, down: true}`.",
-    )
+    miner: MinerConfig = section(MinerConfig())
+    analyzer: AnalyzerConfig = section(AnalyzerConfig())
+    spot: SpotConfig = section(SpotConfig())
     spot_stats: Mapping[str, SpotConfig] = field(default_factory=dict)  # whole settings of the statistics that differ
-    exporter: ExporterConfig = section(ExporterConfig(), "Where values and alarms go.")
-    evidence: EvidenceConfig = section(EvidenceConfig(), "What is kept of an incident.")
-    state: StateConfig = section(StateConfig(), "What outlives a restart.")
-    web: WebConfig = section(WebConfig(), "The status page and the REST API.")
+    exporter: ExporterConfig = section(ExporterConfig())
+    evidence: EvidenceConfig = section(EvidenceConfig())
+    state: StateConfig = section(StateConfig())
+    web: WebConfig = section(WebConfig())
     mute: tuple[Mapping[str, Any], ...] = option(
         (),
         rules.mutes(),
