@@ -116,11 +116,12 @@ class App:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def get_page(self) -> Any:
-        readable, changer = self._may_read(), self.may_change()
+        return self._page("That was not the token." if bottle.request.query_string == "wrong" else "")
+
+    def _page(self, wrong: str) -> bytes:
         bottle.response.content_type = "text/html; charset=utf-8"
         bottle.response.set_header("Cache-Control", "no-store")
-        wrong = bottle.request.query_string == "wrong"
-        return wire.packed(page.render(self.board, readable, changer, wrong).encode())
+        return wire.packed(page.render(self.board, self._may_read(), self.may_change(), wrong).encode())
 
     def get_static(self, name: str) -> Any:
         kind, body, tag = page.static(name)
@@ -247,7 +248,13 @@ class App:
         """The form of the page: a right token sets the cookie."""
         given = parse_qs(wire.raw_body().decode("utf-8", "replace"), max_num_fields=4).get("token", [""])[0]
         self._own_origin()
-        right = self._check(given.strip())
+        try:
+            right = self._check(given.strip())
+        except bottle.HTTPError as error:
+            if "text/html" not in (bottle.request.get_header("Accept") or ""):
+                raise
+            bottle.response.status = error.status_code
+            return self._page(str(error.body)[:1].upper() + str(error.body)[1:] + ".")
         if right:
             self._set_cookie(self._session, COOKIE_S)
         return wire.see_other("./" if right else "./?wrong")

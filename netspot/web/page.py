@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from netspot.events import iso
 from netspot.snapshot import Board, Described, Snapshot
 
 FOLDER = Path(__file__).parent / "static"
@@ -20,7 +21,7 @@ KINDS = {
     ".json": "application/json",
 }
 NONE = "\N{EN DASH}"
-INCIDENTS = 20  # newest, in the page without JavaScript
+SHOWN = 20  # newest incidents and alarms, in the page without JavaScript
 
 
 @cache
@@ -42,19 +43,41 @@ def _template() -> Template:
     return Template((FOLDER / "page.html").read_text("utf-8"))
 
 
-def render(board: Board, readable: bool, changer: bool, wrong: bool) -> str:
-    """The page as it stands now. Without the right to read it holds nothing but the login form."""
+def render(board: Board, readable: bool, changer: bool, wrong: str) -> str:
+    """The page as it stands now; ``wrong`` tells what was wrong with a login.
+
+    Without the right to read it holds nothing but the login form.
+    """
     info, snapshot = board.info, board.current
-    rows = [_row(described, snapshot) for described in info.stats] if readable else []
-    news = [_incident(message) for _, message in reversed(snapshot.incidents[-INCIDENTS:])] if readable else []
+    parts = {"figures": "", "health": "", "rows": "", "incidents": "", "alarms": "", "version": ""}
+    if readable:
+        parts = _parts(board, snapshot)
     return _template().substitute(
         title=escape(info.node if readable else "netspot"),
-        subtitle=escape(f"{info.series}, version {info.version}") if readable else "",
+        subtitle=escape(info.series) if readable else "",
         state=" ".join(["in" if changer else "out", "open" if readable else "closed", "wrong" if wrong else ""]),
-        phase=escape(phase(snapshot)) if readable else "log in to read",
-        rows="\n".join(rows),
-        incidents="\n".join(news) or "<li>none</li>",
+        phase=escape(phase(snapshot)) if readable else "Log in to read",
+        wrong=escape(wrong),
+        **parts,
     )
+
+
+def _parts(board: Board, snapshot: Snapshot) -> dict[str, str]:
+    health = snapshot.health
+    figures = [("Packets", f"{health.get('packets_per_s', 0):.0f}/s"), ("Dropped", f"{health.get('dropped', 0)}")]
+    figures += [("Window", iso(snapshot.time_ns) if snapshot.time_ns else "none yet")]
+    flat = [
+        (key.replace("_", " "), str(value)) for key, value in health.items() if isinstance(value, str | int | float)
+    ]
+    incidents = [_incident(message) for _, message in reversed(snapshot.incidents[-SHOWN:])]
+    return {
+        "figures": _facts(figures),
+        "health": _facts(flat),
+        "rows": "\n".join(_row(described, snapshot) for described in board.info.stats),
+        "incidents": "\n".join(incidents) or "<li><p>None so far.</p></li>",
+        "alarms": "\n".join(_alarm(message) for _, message in reversed(snapshot.alarms[-SHOWN:])),
+        "version": escape(board.info.version),
+    }
 
 
 def phase(snapshot: Snapshot) -> str:
@@ -62,8 +85,8 @@ def phase(snapshot: Snapshot) -> str:
     health = snapshot.health
     name = str(health.get("phase", "starting"))
     if name == "learning":
-        return f"learning, {health.get('learned', 0)} of {health.get('needed', 0)} windows"
-    return name
+        return f"Learning, {health.get('learned', 0)} of {health.get('needed', 0)} windows"
+    return name.capitalize()
 
 
 def number(value: float | None) -> str:
@@ -74,13 +97,24 @@ def number(value: float | None) -> str:
 def _row(described: Described, snapshot: Snapshot) -> str:
     sample = snapshot.samples.get(described.name)
     unit = "" if described.unit == "1" else described.unit
-    cells = [NONE, NONE, NONE, "learning"]
+    cells, state = [NONE, NONE, NONE], "learning"
     if sample is not None:
-        cells = [number(sample.value), number(sample.down), number(sample.up), sample.state]
-    body = "".join(f"<td>{escape(cell)}</td>" for cell in [*cells, unit, described.help])
-    return f'<tr class="{cells[3]}"><th scope="row">{escape(described.name)}</th>{body}</tr>'
+        cells, state = [number(sample.value), number(sample.down), number(sample.up)], sample.state
+    body = "".join(f"<td>{escape(cell)}</td>" for cell in [*cells, unit, state, described.help])
+    return f'<tr class="{state}"><th scope="row">{escape(described.name)}</th>{body}</tr>'
+
+
+def _facts(pairs: list[tuple[str, str]]) -> str:
+    return "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in pairs)
 
 
 def _incident(message: Any) -> str:
-    when = message["start"] + (f" to {message['end']}" if message["end"] else ", still open")
-    return f"<li><b>{escape(message['title'])}</b> {escape(when)}; {escape(', '.join(message['stats']))}</li>"
+    when = message["start"] + (f" to {message['end']}" if message["end"] else ", still going on")
+    return (
+        f"<li><h3>{escape(message['title'])}</h3><p>{escape(when)}</p><p>{escape(', '.join(message['stats']))}</p></li>"
+    )
+
+
+def _alarm(message: Any) -> str:
+    value, limit = number(message["value"]), number(message["threshold"])
+    return f"<li>{escape(message['stat'])} {message['event_type']}: {value}, threshold {limit}, {message['time']}</li>"

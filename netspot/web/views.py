@@ -41,7 +41,7 @@ def ill(board: Board, snapshot: Snapshot) -> str | None:
     if silent_s > max(SILENT_S, 10 * board.info.period_ns / 1e9) and snapshot.health.get("phase") != "stopped":
         return f"no window was completed for {silent_s:.0f} s"
     if snapshot.health.get("phase") == "degraded":
-        return str(snapshot.health.get("reason") or "degraded")
+        return "the interface is down" if snapshot.health.get("source_up") is False else "packets are being lost"
     return None
 
 
@@ -179,7 +179,7 @@ FIGURES = (
     ("uptime_s", "uptime_seconds", "gauge", "how long the service has been running"),
     ("rss_bytes", "memory_bytes", "gauge", "resident memory of the service"),
     ("cpu_share", "cpu_share", "gauge", "share of one CPU used by the service"),
-    ("disk_free", "state_free_bytes", "gauge", "free space where the learned detectors are kept"),
+    ("disk_free_bytes", "state_free_bytes", "gauge", "free space where the learned detectors are kept"),
 )
 
 

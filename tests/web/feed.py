@@ -171,7 +171,7 @@ class Feed:
             "interfaces": ["eth0"],
             "rss_bytes": 41 << 20,
             "cpu_share": 0.013,
-            "disk_free": 11 << 30,
+            "disk_free_bytes": 11 << 30,
             "clock_synced": True,
             "mqtt": {"connected": True, "published": self.captured // 100, "dropped": 0},
             "exporters": {"mqtt": {"dropped": 0}, "file": {"dropped": 0}},
