@@ -71,7 +71,7 @@ def _run_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("-c", "--config", metavar="FILE", help="configuration file")
     sub.add_argument(
-        "--counters", metavar="FILE.csv", help="write every window's counts: one row a window, one column a counter"
+        "--counters", metavar="FILE.csv", help="count all there is to count and write it: one row a window, one column a counter"
     )
     sub.add_argument(
         "--report", metavar="FILE.html", help="write one page with every statistic, its threshold and the alarms"
@@ -164,6 +164,7 @@ def _configuration(file: str | None, options: Iterable[tuple[str, str]]) -> Conf
 
 
 def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.miner.counters import COUNTERS
     from netspot.observe import CountersCsv, Observer, Progress, Summary
     from netspot.service import Service, open_source
 
@@ -179,7 +180,8 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
         observers: list[Observer] = [summary]
         if args.counters:
             observers.append(CountersCsv(stack.enter_context(_new_file("--counters", args.counters))))
-        service = Service(config, open_source(args.file), observers=lambda _: observers)
+        count = COUNTERS if args.counters else ()
+        service = Service(config, open_source(args.file), observers=lambda _: observers, count=count)
         stack.callback(lambda: print(summary.text(service), file=sys.stderr))
         if sys.stderr.isatty():
             observers.append(stack.enter_context(Progress(sys.stderr, service)))

@@ -34,7 +34,7 @@ def listing(as_json: bool) -> str:
             "Profiles (analyzer.profile)",
             *_table((name, "", " ".join(names)) for name, names in PROFILES.items()),
             "",
-            "Counters (netspot run --counters FILE.csv writes those that the statistics need)",
+            "Counters (netspot run --counters FILE.csv writes them, a row a window)",
             *_table((name, unit, help) for name, (unit, help) in counters.items()),
             "",
             "Exporters: " + ", ".join(EXPORTERS),

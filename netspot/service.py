@@ -52,12 +52,17 @@ class Service:
         open_source: Callable[[Config], Source],
         reread: Callable[[], Config] | None = None,
         observers: Callable[[Service], Iterable[Observer]] = lambda service: (),
+        count: Iterable[str] = (),
     ) -> None:
-        """``reread``: what SIGHUP asks for the configuration; ``observers``: made once the pipeline stands."""
+        """``reread``: what SIGHUP asks for the configuration; ``observers``: made for each configuration.
+
+        ``count``: counters that are wanted beside those that the statistics need.
+        """
         self.config = config
         self.commands = CommandQueue()
         self.started_ns = time.time_ns()
         self._open_source, self._reread = open_source, reread
+        self._count = frozenset(count)
         self.stopping = self._rereading = False
         self._systemd = Systemd()
         self._states: Mapping[str, Any] = {}  # of detectors: what they had learned when the pipeline was last built
@@ -109,7 +114,7 @@ class Service:
         restored = self.analyzer.restore(self._states)
         if restored:
             log.info("%d of %d detectors go on with what they learned before", len(restored), len(self._states))
-        self._bank = bank(chosen)
+        self._bank = bank(chosen, self._count)
 
     def _opened(self, config: Config) -> Source:
         source = self._open_source(config)
@@ -315,8 +320,9 @@ def open_source(file: str | None) -> Callable[[Config], Source]:
     def opened(config: Config) -> Source:
         if file is not None:
             from netspot.miner.capfile import CaptureFile
+            from netspot.miner.devices import home_nets
 
-            return CaptureFile(file)
+            return CaptureFile(file, home_nets(config.miner, ""))
         from netspot.miner.devices import open_live
 
         return open_live(config.miner)
@@ -393,12 +399,12 @@ def check(config: Config, file: str) -> str:
     return "\n".join([*(f"{file}: warning: {text}" for text in warnings(config)), f"{file}: good"])
 
 
-def bank(chosen: Sequence[Watch]) -> CounterBank:
-    """The counters that the statistics need, over one period and over longer spans."""
+def bank(chosen: Sequence[Watch], more: Iterable[str] = ()) -> CounterBank:
+    """The counters that the statistics need, over one period and over longer spans, and ``more`` of them."""
     spans: dict[int, set[str]] = {}
     for watch in chosen:
         spans.setdefault(watch.span, set()).update(name for name in watch.stat.needs if name in COUNTERS)
-    needed = {"PKTS", "BYTES"}.union(*spans.values())  # these two for health and summary
+    needed = {"PKTS", "BYTES"}.union(more, *spans.values())  # these two for health and summary
     longer = {span: names for span, names in sorted(spans.items()) if span > 1}
     return CounterBank((counter for name, counter in COUNTERS.items() if name in needed), longer)
 
