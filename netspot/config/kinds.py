@@ -65,6 +65,7 @@ class Kind(Generic[T]):
     parse: Callable[[Given], T]
     plain: Callable[[T], Any] = lambda value: value  # as JSON holds it; ``parse`` of that gives the value again
     secret: bool = False
+    words: tuple[str, ...] = ()  # all that is accepted, where that is a few words
 
 
 def flag() -> Kind[bool]:
@@ -73,11 +74,11 @@ def flag() -> Kind[bool]:
     def parse(given: Given) -> bool:
         return words[_known(given.text().lower(), words)]
 
-    return Kind("true or false", parse)
+    return Kind("true or false", parse, words=("true", "false"))
 
 
 def choice(*words: str) -> Kind[str]:
-    return Kind(_or(words), lambda given: _known(given.text(), words))
+    return Kind(_or(words), lambda given: _known(given.text(), words), words=words)
 
 
 def whole(low: int, high: int, unit: str = "") -> Kind[int]:

@@ -88,23 +88,30 @@ def manpage(version: str, date: str = "") -> str:
         f'.TH NETSPOT.YAML 5 "{date}" "netspot {version}" "File formats"',
         *(".SH NAME", "netspot.yaml \\- the configuration of netspot"),
         *(".SH SYNOPSIS", "/etc/netspot/netspot.yaml", ".br", "/etc/netspot/conf.d/*.yaml"),
-        *(".SH DESCRIPTION", roff(FORMS[0]), ".PP", roff(FORMS[1]), ".PP", roff(OUTSIDE)),
-        *(".SH OPTIONS",),
+        ".SH DESCRIPTION",
+        *(*roff_lines(FORMS[0]), ".PP", *roff_lines(FORMS[1]), ".PP", *roff_lines(OUTSIDE)),
+        ".SH OPTIONS",
     ]
     for name, doc, options in _by_section():
-        lines += [f".SS {roff(name or 'at the top')}", *([roff(doc)] if doc else [])]
+        lines += [f".SS {roff(name or 'at the top')}", *roff_lines(doc)]
         for option in options:
             lines += [".TP", f"\\fB{roff(option.path)}\\fR: {roff(yaml_scalar(option.kind.plain(option.default)))}"]
-            lines += [roff(f"{option.doc} {_sentence(option)} {_elsewhere(option)}".strip())]
+            lines += roff_lines(f"{option.doc} {_sentence(option)} {_elsewhere(option)}")
     lines += [".SH SEE ALSO", ".BR netspot (8),", ".BR netspotctl (1)"]
     return "\n".join(lines) + "\n"
 
 
 def roff(text: str) -> str:
-    """``text`` for a line of a man page: `x` in bold, nothing taken for a request."""
+    """``text`` for one line of a man page: `x` in bold, nothing taken for a request."""
     safe = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace('"', "\\(dq")
     safe = re.sub(r"`([^`]*)`", r"\\fB\1\\fR", safe)
     return "\\&" + safe if safe.startswith(".") else safe
+
+
+def roff_lines(text: str) -> list[str]:
+    """``text`` as a paragraph of a man page, in lines of less than 80 characters."""
+    lines = textwrap.wrap(roff(text), 78, break_long_words=False, break_on_hyphens=False)
+    return ["\\&" + line if line.startswith(".") else line for line in lines]
 
 
 def _by_section() -> Iterator[tuple[str, str, list[Option]]]:
