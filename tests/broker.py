@@ -99,7 +99,7 @@ def broker(folder: Path, extra: str = "allow_anonymous true", port: int = 0) -> 
 
 
 class Listener:
-    """mosquitto_sub; ``messages`` are dictionaries with topic, payload (text), qos, retain and ``at`` [s, time.time()]."""
+    """mosquitto_sub; ``messages`` hold topic, payload (text), qos, retain and ``at`` [s, time.time()]."""
 
     def __init__(self, port: int, *topics: str, options: tuple[str, ...] = ()) -> None:
         self.messages: list[dict] = []

@@ -6,12 +6,12 @@ import time
 from dataclasses import replace
 
 import pytest
-from tests.broker import Listener, broker, free_port, listening, needs_mosquitto, wait_for
 
 from netspot.config import HomeAssistantConfig, MqttConfig
 from netspot.events import Alarm, Health, Incident, Sample
 from netspot.exporters.base import Context, Message, StatInfo
 from netspot.exporters.mqtt import MqttExporter
+from tests.broker import Listener, broker, free_port, listening, needs_mosquitto, wait_for
 
 STATS = (StatInfo("R_SYN", "1", "share of SYN"), StatInfo("TRAFFIC", "packet/s", "packets a second"))
 CONTEXT = Context(node="pi", series="eth0", version="3.0.0", state_dir=None, stats=STATS, live=True)
@@ -92,7 +92,8 @@ def test_every_topic_with_its_qos_and_retain_flag(server, made, protocol):
         assert health["mqtt"]["connected"] is True and health["spool"] == 0 and health["started"].endswith("Z")
         qos = {m["topic"].removeprefix("netspot/pi/"): m["qos"] for m in listener.messages}
         assert qos == {
-            "status": 1, "stat/R_SYN": 0, "threshold/R_SYN": 0, "alarm/R_SYN": 1, "incident": 1, "alarm": 1, "health": 0,
+            "status": 1, "stat/R_SYN": 0, "threshold/R_SYN": 0, "alarm/R_SYN": 1, "incident": 1, "alarm": 1,
+            "health": 0,
         }  # fmt: skip
     with listening(server.port, "netspot/#") as late:
         wait_for(lambda: len(late.messages) >= 4)

@@ -102,8 +102,9 @@ class Discovery:
             more = {"unit_of_meas": "B", "dev_cla": "data_size"}
         return self._entity(
             "sensor", f"stat_{slug(info.name)}", info.name, stat_t=f"{self._base}/stat/{info.name}",
-            stat_cla="measurement", val_tpl="{{ value_json.value }}", exp_aft=max(30, round(3 * self._config.stat_every_s)),
-            sug_dsp_prc=PRECISION.get(info.unit, 2), ic=ICONS.get(info.unit, "mdi:chart-line"), **more,
+            stat_cla="measurement", val_tpl="{{ value_json.value }}",
+            exp_aft=max(30, round(3 * self._config.stat_every_s)), sug_dsp_prc=PRECISION.get(info.unit, 2),
+            ic=ICONS.get(info.unit, "mdi:chart-line"), **more,
         )  # fmt: skip
 
     def _diagnostics(self) -> dict[str, Component]:

@@ -30,6 +30,7 @@ OUTBOX = 1000  # messages between the main loop and the network thread; more are
 BACKOFF_S = (1.0, 120.0)
 ECHO_S = 10.0  # the broker must show within this time that it passes on what is published
 STEADY_S = 5.0  # a connection that lived as long ends the back-off
+UNSTEADY_S = 20.0  # three in a row that lived shorter have a reason of their own
 GOODBYE_S = 0.8
 
 
@@ -89,7 +90,8 @@ class Link:
         self._version5 = self._knows5 = config.protocol != "3.1.1"
         self._tls = tls_context(config) if config.tls else None
         self._closing = False
-        self._told = ""
+        self._told = ""  # the reason that was logged last
+        self._up_told = False  # that it is mended was logged
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     # -- for the owner ---------------------------------------------------------------------------------------------
@@ -154,7 +156,7 @@ class Link:
     # -- the network thread ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        delay_s = BACKOFF_S[0]
+        delay_s, short = BACKOFF_S[0], 0
         while not self._closing:
             talk = _Talk(self)
             began_s = time.monotonic()
@@ -167,13 +169,17 @@ class Link:
             finally:
                 talk.free()
             worked, self.session = bool(self.session), 0
+            lived_s = time.monotonic() - began_s
             self._outbox.clear()
             if self._closing:
                 break
-            self._tell(reason)
+            short = short + 1 if worked and lived_s < UNSTEADY_S else 0
+            if lived_s > UNSTEADY_S:
+                self._told = ""
+            self._tell(reason if short < 3 else reasons.AGAIN.format(client_id=self._client_id))
             self._choose_version(talk)
             if worked:
-                delay_s = BACKOFF_S[0] if time.monotonic() - began_s > STEADY_S else min(delay_s, 8.0)
+                delay_s = BACKOFF_S[0] if lived_s > STEADY_S else min(delay_s, 8.0)
             self._pause(delay_s * random.uniform(0.5, 1.0))  # jitter: a fleet does not come back all at once
             delay_s = min(delay_s * 2, BACKOFF_S[1])
 
@@ -187,16 +193,16 @@ class Link:
         self.failures += 1
         self.reason = reason
         if reason != self._told:  # once, not at every attempt
-            self._told = reason
+            self._told, self._up_told = reason, False
             log.warning("MQTT %s: %s; tried again by itself", self.where, reason)
 
     def _connected(self, session_note: str) -> None:
         self.connects += 1
         self.reason = ""
         self.session = self.connects
-        if self._told or self.connects == 1:
+        if not self._up_told:
+            self._up_told = True
             log.info("MQTT %s: connected%s", self.where, session_note)
-        self._told = ""
 
     def _pause(self, seconds: float) -> None:
         until_s = time.monotonic() + seconds

@@ -51,6 +51,10 @@ CLOSED = (
     "a missing client certificate, or a version of MQTT that it does not know"
 )
 
+AGAIN = (
+    "the connection is lost again and again: does another client call itself {client_id}? Each node needs its own name"
+)
+
 
 def of_code(code: Any) -> str:
     """The words for a CONNACK, DISCONNECT, SUBACK or PUBACK code of any paho version."""
