@@ -1,0 +1,192 @@
+"""The pcapng format: blocks in sections, each with its byte order and interfaces (draft-ietf-opsawg-pcapng)."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspot.miner.headers import Bytes, Offsets, field, gather
+from netspot.miner.pcap import Index, Rows
+from netspot.miner.records import MAX_RECORD, Places, find
+
+MAGIC = b"\x0a\x0d\x0d\x0a"
+SECTION, INTERFACE, OLD_PACKET, SIMPLE, ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6  # block types
+MAX_BLOCK = 2 * MAX_RECORD  # of a packet with its options; blocks of other types are passed over [byte]
+MAX_INTERFACES = 1024  # of a section
+MAX_SECONDS = 9_000_000_000  # the year 2255: nanoseconds still fit into 64 bits
+
+
+class Interface(NamedTuple):
+    link_type: int
+    snap: int  # [byte]; 0: none
+    per_second: int  # units of a timestamp
+    offset_s: int  # added to timestamps [s]
+
+
+class Pcapng:
+    """A block's length stands at byte 4 and counts the whole block."""
+
+    length_at, extra, shortest, longest, head = 4, 0, 12, MAX_BLOCK, 12
+
+    def __init__(self) -> None:
+        self.length = "<u4"
+        self._interfaces: list[Interface] = []
+        self._mean = 512
+        self._last_ns = 0  # simple packet blocks have no time: that of the packet before
+
+    def index(self, data: Bytes, begin: int, end: int, most: int) -> Index:
+        if data[begin : begin + 4].tobytes() == MAGIC:
+            return self._section(data, begin, end)
+        starts, stop = find(data, begin, end, self, most, self._mean)
+        if len(starts):
+            self._mean = max((stop - begin) // len(starts), self.shortest)
+        kinds = self._words(data, starts, 0)
+        sections = np.flatnonzero(kinds == SECTION)
+        if len(sections):  # what follows may be in another byte order
+            stop = int(starts[sections[0]])
+            starts, kinds = starts[: sections[0]], kinds[: sections[0]]
+        return self._packets(data, starts, kinds, self._at_stop(data, stop, end))
+
+    def _section(self, data: Bytes, begin: int, end: int) -> Index:
+        """Begin a section: its byte-order magic tells how to read the length that stands before it."""
+        if end - begin < 12:
+            return Index([], begin)
+        magic = data[begin + 8 : begin + 12].tobytes()
+        if magic not in (b"\x4d\x3c\x2b\x1a", b"\x1a\x2b\x3c\x4d"):
+            return Index([], begin, "a section header without byte-order magic")
+        self.length = "<u4" if magic[0] == 0x4D else ">u4"
+        length = self._word(data, begin + 4)
+        if length < 28 or length % 4:
+            return Index([], begin, f"a section header of {length} bytes")
+        self._interfaces = []
+        return Index([], begin, skip=length)
+
+    def _at_stop(self, data: Bytes, stop: int, end: int) -> Index:
+        """What to do with the block at ``stop``: it is incomplete, too long to be kept, or broken."""
+        if stop + 12 > end or data[stop : stop + 4].tobytes() == MAGIC:
+            return Index([], stop)
+        kind, length = self._word(data, stop), self._word(data, stop + 4)
+        if length < self.shortest or (length > MAX_BLOCK and kind in (INTERFACE, OLD_PACKET, SIMPLE, ENHANCED)):
+            return Index([], stop, f"a block of type {kind} with {length} bytes")
+        return Index([], stop, skip=length if length > MAX_BLOCK else 0)
+
+    def _packets(self, data: Bytes, starts: Offsets, kinds: NDArray[np.uint32], behind: Index) -> Index:
+        """Note the interfaces and find the packets among blocks; ``behind`` is what comes after the last of them."""
+        known = len(self._interfaces) + np.cumsum(kinds == INTERFACE)
+        length = self._words(data, starts, 4)
+        broken = (length % 4 != 0) | (self._words(data, starts + length - 4, 0) != length)
+        broken |= (kinds == INTERFACE) & ((length < 20) | (known > MAX_INTERFACES))
+        rows = np.flatnonzero((kinds == ENHANCED) | (kinds == OLD_PACKET) | (kinds == SIMPLE))
+        simple = kinds[rows] == SIMPLE
+        captured = np.where(simple, 0, self._words(data, starts[rows], 20))
+        interface = self._interface_of(data, starts[rows], kinds[rows])
+        shortest = np.where(simple, 16, 32)
+        broken[rows] |= (length[rows] < shortest) | (captured > length[rows] - shortest) | (interface >= known[rows])
+        if broken.any():
+            first = int(broken.argmax())
+            text = f"a block of type {kinds[first]} with {length[first]} bytes whose fields contradict each other"
+            behind = Index([], int(starts[first]), text)
+            kinds, rows = kinds[:first], rows[rows < first]
+            interface = interface[: len(rows)]
+        for k in np.flatnonzero(kinds == INTERFACE):
+            self._interfaces.append(self._interface(data[int(starts[k]) :][: int(length[k])].tobytes()))
+        link_types = np.array([each.link_type for each in self._interfaces], np.int64)[interface]
+        pieces = np.split(starts[rows], np.flatnonzero(np.diff(link_types)) + 1) if len(rows) else []
+        return behind._replace(packets=pieces)
+
+    def _interface(self, block: bytes) -> Interface:
+        order = self.length[0]
+        link_type, _, snap = struct.unpack_from(order + "HHI", block, 8)
+        resolution, offset, at = 6, 0, 16
+        while at + 4 <= len(block) - 4:
+            code, size = struct.unpack_from(order + "HH", block, at)
+            value = block[at + 4 : min(at + 4 + size, len(block) - 4)]
+            if code == 9 and len(value) == 1:
+                resolution = value[0]
+            elif code == 14 and len(value) == 8:
+                offset = struct.unpack(order + "q", value)[0]
+            at += 4 + (size + 3 & ~3)
+        # Finer units than 64 bits can count up to a second don't exist: the finest that they can.
+        per_second = 1 << min(resolution & 0x7F, 63) if resolution & 0x80 else 10 ** min(resolution, 19)
+        return Interface(link_type, snap, per_second, max(-MAX_SECONDS, min(offset, MAX_SECONDS)))
+
+    def rows(self, data: Bytes, starts: Offsets) -> Rows:
+        header = gather(data, starts, 28)
+        kind, length, captured, wire_len = (field(header, at, self.length) for at in (0, 4, 20, 24))
+        interface = self._interface_of(data, starts, kind)
+        units = field(header, 12, self.length).astype(np.uint64) << np.uint64(32) | field(header, 16, self.length)
+        ts_ns = self._times(units, interface)
+        start = starts + 28
+        simple = kind == SIMPLE
+        if simple.any():
+            start = np.where(simple, starts + 12, start)
+            wire_len = np.where(simple, field(header, 8, self.length), wire_len)
+            snap = np.uint32(self._interfaces[0].snap or MAX_RECORD)
+            captured = np.where(simple, np.minimum(np.minimum(wire_len, length - 16), snap), captured)
+            before = np.maximum.accumulate(np.where(simple, 0, np.arange(1, len(starts) + 1)))
+            ts_ns = np.concatenate(([self._last_ns], ts_ns))[before]
+        self._last_ns = int(ts_ns[-1])
+        link_type = self._interfaces[int(interface[0])].link_type
+        return Rows(start, captured, wire_len, ts_ns, link_type)
+
+    def _interface_of(self, data: Bytes, starts: Offsets, kinds: NDArray[np.uint32]) -> NDArray[np.int64]:
+        number = self._words(data, starts, 8)
+        if (kinds != ENHANCED).any():
+            old = gather(data, starts + 8, 2).view(self.length[0] + "u2")[:, 0]
+            number = np.where(kinds == ENHANCED, number, np.where(kinds == OLD_PACKET, old, 0))
+        return number.astype(np.int64)
+
+    def _times(self, units: NDArray[np.uint64], interface: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Timestamps [ns since epoch] from units of the interfaces' clocks."""
+        clocks = sorted({each[2:] for each in self._interfaces})
+        if len(clocks) == 1:
+            return _nanoseconds(units, *clocks[0])
+        ts_ns = np.zeros(len(units), np.int64)
+        clock = np.array([clocks.index(each[2:]) for each in self._interfaces])[interface]
+        for k in np.unique(clock):
+            ts_ns[clock == k] = _nanoseconds(units[clock == k], *clocks[k])
+        return ts_ns
+
+    def _words(self, data: Bytes, starts: Offsets, at: int) -> NDArray[np.uint32]:
+        """The 32-bit word at byte ``at`` of each block."""
+        words = np.ndarray((len(data) - at - 3,), self.length, data, at, (1,))
+        return words[starts].astype(np.uint32)
+
+    def _word(self, data: Bytes, at: int) -> int:
+        return int(data[at : at + 4].view(self.length)[0])
+
+    def guess(self, data: Bytes, begin: int, end: int, places: Places) -> Offsets:
+        """Where an enhanced packet block seems to begin and says at its end the same length as at its beginning."""
+        words = places._replace(first=places.first + (begin - places.first) % 4)  # blocks are aligned to four bytes
+        found = []
+        for some in words.slabs():
+            hit = some.view(data, self.length) == ENHANCED
+            hit &= some.view(data, self.length, 4) <= MAX_BLOCK
+            found.append(some.first_hits(hit, 4))
+        offset: Offsets = np.concatenate(found)
+        length = self._words(data, offset, 4)
+        good = (length >= 32) & (offset + length <= end)
+        offset, length = offset[good], length[good]
+        return offset[self._words(data, offset + length - 4, 0) == length]
+
+
+def _nanoseconds(units: NDArray[np.uint64], per_second: int, offset_s: int) -> NDArray[np.int64]:
+    """Clock units to nanoseconds, rounded down; times that 64 bits can't hold become the last that they can."""
+    if 1_000_000_000 % per_second == 0:
+        scale = np.uint64(1_000_000_000 // per_second)
+        ts_ns = np.minimum(units, np.uint64(MAX_SECONDS * per_second)) * scale
+    else:
+        seconds, rest = units // np.uint64(per_second), units % np.uint64(per_second)
+        if per_second % 1_000_000_000 == 0:
+            part = rest // np.uint64(per_second // 1_000_000_000)
+        else:  # a power of two: no more than 30 bits of it, so that the product fits
+            spare = max(per_second >> 30, 1)
+            part = rest // np.uint64(spare) * np.uint64(1_000_000_000) // np.uint64(per_second // spare)
+        ts_ns = np.minimum(seconds, np.uint64(MAX_SECONDS)) * np.uint64(1_000_000_000) + part
+    signed = ts_ns.astype(np.int64)
+    offset_ns = offset_s * 1_000_000_000
+    shifted: NDArray[np.int64] = np.minimum(signed, np.iinfo(np.int64).max - max(offset_ns, 0)) + offset_ns
+    return np.maximum(shifted, 0)
