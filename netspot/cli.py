@@ -71,7 +71,9 @@ def _run_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("-c", "--config", metavar="FILE", help="configuration file")
     sub.add_argument(
-        "--counters", metavar="FILE.csv", help="count all there is to count and write it: one row a window, one column a counter"
+        "--counters",
+        metavar="FILE.csv",
+        help="count all there is to count and write it: one row a window, one column a counter",
     )
     sub.add_argument(
         "--report", metavar="FILE.html", help="write one page with every statistic, its threshold and the alarms"
@@ -239,10 +241,18 @@ def _check(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
 
 
 def _ha_remove(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.config import node_name
     from netspot.exporters.homeassistant import ha_remove
 
     file = args.config or (str(DEFAULT_FILE) if DEFAULT_FILE.exists() else None)
-    print(ha_remove(_configuration(file, options)))
+    config = _configuration(file, options)
+    if config.exporter.mqtt.host is None:
+        raise ConfigError("exporter.mqtt.host is not set: without a broker there is nothing to remove")
+    try:
+        count = ha_remove(config.exporter.mqtt, node_name(config))
+    except TimeoutError as error:
+        raise NetspotError(str(error)) from None
+    print(f"{count} retained topics of {node_name(config)} cleared")
     return 0
 
 

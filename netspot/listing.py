@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
 
 WIDTH = 110
 
@@ -44,14 +46,22 @@ def listing(as_json: bool) -> str:
 
 def devices(as_json: bool) -> str:
     """The interfaces of this machine."""
-    from netspot.miner.devices import devices as found
-
-    rows = found()
+    rows = interfaces()
     if as_json:
-        return json.dumps([device.as_dict() for device in rows], indent=2)
-    return "\n".join(
-        _table((d.name, d.state, " ".join(d.addresses) + (" (default route)" if d.default_route else "")) for d in rows)
-    )
+        return json.dumps(rows, indent=2)
+    return "\n".join(_table((row["name"], row["state"], _device_text(row)) for row in rows))
+
+
+def interfaces() -> list[dict[str, Any]]:
+    """Each interface as a JSON object."""
+    from netspot.miner.devices import devices
+
+    return [asdict(device) | {"state": device.state, "kind": device.kind} for device in devices()]
+
+
+def _device_text(row: dict[str, Any]) -> str:
+    default = ["(default route)"] if row["default_route"] else []
+    return " ".join([row["kind"], *row["addresses"], *default])
 
 
 def _table(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -118,11 +118,8 @@ class Summary:
         ]
         if self._dropped:
             lines.append(f"{self._dropped:,} packets were lost by the kernel before they could be counted")
+        lines.append("alarms: " + (", ".join(f"{stat} {n}" for stat, n in self._alarms.most_common()) or "none"))
         learned, needed = service.analyzer.progress
         if learned < needed:
-            lines.append(f"still learning: {learned} of {needed} windows; no alarm can come before that")
-        elif self._alarms:
-            lines.append("alarms: " + ", ".join(f"{stat} {count}" for stat, count in self._alarms.most_common()))
-        else:
-            lines.append("no alarm")
+            lines.append(f"still learning at the end: {learned} of {needed} windows; no alarm can come before that")
         return "\n".join(lines)

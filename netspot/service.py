@@ -27,6 +27,7 @@ from netspot.events import Event, Sample
 from netspot.exporters.base import Context, StatInfo
 from netspot.exporters.fanout import Exporters
 from netspot.health import HealthCheck
+from netspot.listing import interfaces
 from netspot.miner.counters import COUNTERS, CounterBank
 from netspot.miner.source import Source
 from netspot.miner.windows import Closed, Windows
@@ -84,7 +85,7 @@ class Service:
             "unmute": lambda args: self._mute({**args, "seconds": 0}),
             "config": self._configure,
             "stats": lambda args: self._stats(),
-            "devices": lambda args: _devices(),
+            "devices": lambda args: interfaces(),
             "health": lambda args: self.health.figures,
         }
 
@@ -413,12 +414,6 @@ def same_watches(one: Config, other: Config) -> bool:
     """Whether both ask for the same statistics, detectors and counters."""
     names = ("analyzer", "spot", "spot_stats", "counters", "stats")
     return all(getattr(one, name) == getattr(other, name) for name in names)
-
-
-def _devices() -> list[dict[str, Any]]:
-    from netspot.miner.devices import devices
-
-    return [device.as_dict() for device in devices()]
 
 
 def _save(folder: Path, states: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
