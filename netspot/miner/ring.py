@@ -1,0 +1,359 @@
+"""The packet socket's receive ring (AF_PACKET, TPACKET_V2): the kernel writes frames into memory that we read in place.
+
+The ring is a matrix: one row, a slot, holds a ``tpacket2_hdr``, a ``sockaddr_ll`` and the frame, all fixed-width. The
+word at its start says who owns it. So numpy sees the status words, timestamps and lengths as strided columns, and the
+decoder gathers headers straight from the slots: nothing is copied but columns. The slots of a batch go back to the
+kernel at the next read, because ``Frames`` may be read until then.
+
+References: linux/if_packet.h; the kernel's Documentation/networking/packet_mmap.rst; packet(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import mmap
+import os
+import select
+import socket
+import struct
+import threading
+import time
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspot.config import MinerConfig
+from netspot.errors import SourceError
+from netspot.miner import bpf
+from netspot.miner.decode import PAD, decode
+from netspot.miner.devices import ANY, COOKED_V2, Device, home_nets, no_permission, resolve
+from netspot.packets import Frames, PacketBatch
+
+log = logging.getLogger("netspot.miner")
+
+MAX_ROWS = 65_536  # of one batch
+GATHER_S = 0.1  # how long packets may wait for others at most, so that a batch is worth its fixed cost [s]
+NAP_S = 0.005  # the ring is looked at this often meanwhile: a burst must not fill it unseen [s]
+WATCH_S = 1.0  # how often a lost interface is looked for [s]
+REFRESH_S = 10.0  # how often addresses and default route are read again [s]
+
+_SOL_PACKET = 263
+_ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION = 1, 5, 6, 10  # options of SOL_PACKET
+_TPACKET_V2, _MR_PROMISC, _ETH_P_ALL = 1, 1, 3
+_USER, _VLAN_VALID, _VLAN_TPID_VALID = 1 << 0, 1 << 4, 1 << 6  # TP_STATUS_
+_HEADROOM = 80  # where the network header lies in a slot if the link header has at most 16 bytes [byte]
+_ALIGNMENT = 16  # TPACKET_ALIGNMENT
+_MAP_FIXED = 0x10
+_FENCE = threading.Lock()
+
+_HEADER_NAMES = ["status", "len", "captured", "mac", "net", "sec", "nsec", "tci", "tpid"]  # struct tpacket2_hdr
+_ADDRESS_NAMES = ["protocol", "ifindex", "arphrd", "pkttype", "address_length", "address"]  # struct sockaddr_ll
+_SLOT = np.dtype(
+    {
+        "names": _HEADER_NAMES + _ADDRESS_NAMES,
+        "formats": ["u4", "u4", "u4", "u2", "u2", "u4", "u4", "u2", "u2", ">u2", "i4", "u2", "u1", "u1", "V8"],
+        "offsets": [0, 4, 8, 12, 14, 16, 20, 24, 26, 34, 36, 40, 42, 43, 44],
+    }
+)
+_SLL2 = np.dtype(  # the header of LINKTYPE_LINUX_SLL2
+    {
+        "names": _ADDRESS_NAMES,
+        "formats": [">u2", ">i4", ">u2", "u1", "u1", "V8"],
+        "offsets": [0, 4, 8, 10, 11, 12],  # bytes 2 and 3 are reserved: zero in a new ring, and nobody writes them
+    }
+)
+
+
+class Ring:
+    """One packet socket and its mapped ring. Needs CAP_NET_RAW."""
+
+    def __init__(self, device: Device, config: MinerConfig) -> None:
+        """Capture begins here; where the interface is down, as soon as it is up. Raises SourceError."""
+        self.cooked = device.name == ANY or device.link_type == COOKED_V2
+        self.link_type = device.link_type
+        self.slot_bytes = -(-(_HEADROOM + config.snapshot_len) // _ALIGNMENT) * _ALIGNMENT
+        self.slots = (config.ring_mib << 20) // self.slot_bytes
+        self.batch_rows = min(MAX_ROWS, max(1, self.slots // 4))  # so that most of the ring is the kernel's meanwhile
+        self._head = 0  # the slot that the kernel fills next, or has filled
+        self._batch = slice(0, 0)  # the slots of the last batch, still ours
+        self.socket = _packet_socket(device.name, self.cooked)
+        try:
+            bpf.attach(self.socket, _program(device, self.cooked, config))
+            self._map(config)
+            if config.promiscuous and device.index:
+                membership = struct.pack("=iHH8s", device.index, _MR_PROMISC, 0, b"")
+                self.socket.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, membership)
+            _bind(self.socket, device)  # last, so that nothing is received that the filter did not see
+        except BaseException:
+            self.socket.close()
+            raise
+        self._poll = select.poll()
+        self._poll.register(self.socket, select.POLLIN)
+
+    def _map(self, config: MinerConfig) -> None:
+        """Ask for the ring and see it as columns.
+
+        It is one block, so that slots of any size follow each other without a gap; the kernel takes scattered pages
+        where it has no memory in one piece.
+        """
+        block_bytes = config.ring_mib << 20
+        self.socket.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V2)
+        try:
+            request = struct.pack("=IIII", block_bytes, 1, self.slot_bytes, self.slots)
+            self.socket.setsockopt(_SOL_PACKET, _RX_RING, request)
+            self.data = _mapped(self.socket, block_bytes)
+        except OSError as error:
+            raise SourceError(
+                f"miner.ring_mib {config.ring_mib}: the kernel gives no ring of this size with slots of "
+                f"{self.slot_bytes} bytes ({error.strerror}); make it smaller"
+            ) from None
+        self._headers = self._column(_SLOT, 0)
+        self._status = self._column(np.dtype("u4"), 0)
+        self._pseudo_headers = self._column(_SLL2, _HEADROOM - _SLL2.itemsize)
+
+    def _column(self, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
+        """The same bytes of each slot, shape ``(slots,)``."""
+        return np.ndarray((self.slots,), dtype, self.data, offset, (self.slot_bytes,))
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until a frame is there; true where the interface was lost instead."""
+        events = self._poll.poll(max(0, math.ceil(timeout_s * 1000)))
+        if not any(flags & (select.POLLERR | select.POLLHUP) for _, flags in events):
+            return False
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0  # ENETDOWN; asking clears it
+
+    def holds(self, frames: int) -> bool:
+        """Whether at least so many wait, from 1 to ``slots``; nothing of the last batch may be ours."""
+        return bool(self._status[(self._head + frames - 1) % self.slots] & _USER)
+
+    def release(self) -> None:
+        """Give the slots of the last batch back: its bytes may not be read any more."""
+        _fence()
+        self._status[self._batch] = 0
+        self._batch = slice(0, 0)
+
+    def take(self) -> tuple[Frames, NDArray[np.int64], NDArray[np.uint32]]:
+        """The frames that wait, their times [ns since epoch] and lengths on the wire [byte].
+
+        At most ``batch_rows``, and none beyond the ring's last slot: what comes then is the next batch.
+        """
+        batch = self._batch = slice(self._head, self._head + self._waiting(self.batch_rows))
+        self._head = batch.stop % self.slots
+        _fence()
+        header = self._headers[batch]
+        start = np.arange(batch.start, batch.stop, dtype=np.int64) * self.slot_bytes + header["mac"]
+        captured, wire_len = header["captured"].copy(), header["len"].copy()
+        extra = self._put_pseudo_headers(header, start) if self.cooked else self._put_tags(header, start)
+        start -= extra
+        captured += extra
+        wire_len += extra
+        return Frames(self.data, start, captured, self.link_type), self.time_ns(batch), wire_len
+
+    def time_ns(self, slots: slice) -> NDArray[np.int64]:
+        header = self._headers[slots]
+        times: NDArray[np.int64] = header["sec"].astype(np.int64) * 1_000_000_000 + header["nsec"]
+        return times
+
+    def next_ns(self, otherwise: int) -> int:
+        """When the first frame that still waits was captured [ns since epoch]."""
+        if self._batch.stop - self._batch.start == self.slots or not self.holds(1):
+            return otherwise
+        return int(self.time_ns(slice(self._head, self._head + 1))[0])
+
+    def _waiting(self, limit: int) -> int:
+        """How many slots from the head on are ours, seen piece by piece: far fewer than all are, mostly."""
+        at, end, step = self._head, min(self._head + limit, self.slots), 256
+        while at < end:
+            owned = self._status[at : min(at + step, end)] & _USER
+            first = int(owned.argmin())
+            if not owned[first]:
+                return at + first - self._head
+            at += step
+            step *= 4
+        return end - self._head
+
+    def _put_pseudo_headers(self, header: NDArray[Any], network: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Write what the kernel told of each frame before it, as captures of ``any`` have it; how long it is [byte]."""
+        target = self._pseudo_headers[self._batch]
+        for name in _ADDRESS_NAMES:
+            target[name] = header[name]
+        rows = np.flatnonzero(header["status"] & _VLAN_VALID)
+        if len(rows):
+            target["protocol"][rows[self._tag_left(network[rows], header["protocol"][rows])]] = 0x8100
+        return np.full(len(header), _SLL2.itemsize, np.uint32)
+
+    def _tag_left(self, network: NDArray[np.int64], protocol: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where a VLAN tag still stands before the network header, although ``protocol`` tells what is behind it.
+
+        So do kernels since 6.10, for inner tags and for those that the driver does not insert by itself.
+        """
+        first = self.data[network[:, None] + np.arange(5)]
+        behind_tag = first[:, 2].astype(np.uint16) << 8 | first[:, 3]
+        version = np.where(protocol == 0x0800, 4, np.where(protocol == 0x86DD, 6, first[:, 4] >> 4))
+        return (behind_tag == protocol) & (first[:, 4] >> 4 == version)
+
+    def _put_tags(self, header: NDArray[Any], start: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Put back the VLAN tags that the kernel took out, so that a frame is what it was on the wire; their length."""
+        tagged = header["status"] & _VLAN_VALID != 0
+        rows = np.flatnonzero(tagged)
+        if len(rows):
+            tag = np.zeros((len(rows), 2), ">u2")
+            tag[:, 0] = np.where(header["status"][rows] & _VLAN_TPID_VALID != 0, header["tpid"][rows], 0x8100)
+            tag[:, 1] = header["tci"][rows]
+            addresses = start[rows, None] + np.arange(12)  # of destination and source
+            self.data[addresses - 4] = self.data[addresses]
+            self.data[addresses[:, 8:]] = tag.view(np.uint8)
+        return tagged.astype(np.uint32) * np.uint32(4)
+
+    def drops(self) -> int:
+        """Frames that the kernel lost since the last call, because the ring was full."""
+        return int(struct.unpack("=II", self.socket.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1])
+
+    def close(self) -> None:
+        """Stop the capture; the memory goes when the last batch that shows it does, and the kernel's part with it."""
+        if self.socket.fileno() < 0:
+            return
+        bpf.attach(self.socket, [bpf.REJECT])
+        self.socket.close()
+        del self.data, self._headers, self._status, self._pseudo_headers
+
+
+class RingSource:
+    """An interface, or ``any``; it keeps on through its going down, away and back."""
+
+    live = True
+
+    def __init__(self, config: MinerConfig) -> None:
+        self._config = config
+        self._dropped = 0  # by rings that were closed since the last batch
+        self._more = False  # the last batch left frames behind
+        self._next_watch_s = 0.0  # of the monotonic clock
+        self._open(resolve(config.device))
+
+    def read(self, timeout_s: float) -> PacketBatch:
+        """What came since the last call.
+
+        The watermark is when the ring was looked at, or, where frames had to be left for the next call, their time.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        self._ring.release()
+        self._watch()
+        while not self._ring.holds(1) and (left_s := deadline_s - time.monotonic()) > 0:
+            if self._ring.wait(min(left_s, WATCH_S)):
+                self._lose()
+            self._watch()
+        if not self._more:
+            self._gather(deadline_s)
+        until_ns = time.time_ns()
+        frames, ts_ns, wire_len = self._ring.take()
+        next_ns = self._ring.next_ns(until_ns)
+        self._more = next_ns < until_ns
+        dropped, self._dropped = self._dropped + self._ring.drops(), 0
+        return decode(frames, ts_ns, wire_len, self._home, min(until_ns, next_ns), dropped)
+
+    def close(self) -> None:
+        self._ring.close()
+
+    def _open(self, device: Device) -> None:
+        self._ring = Ring(device, self._config)
+        self.series = device.name
+        self._index = device.index if device.up else -1  # what was opened while down is opened again
+        self._lost = False
+        self._home = home_nets(self._config, device.name)
+
+    def _gather(self, deadline_s: float) -> None:
+        """Wait for more frames, so that a batch is worth its fixed cost."""
+        end_s = min(deadline_s, time.monotonic() + GATHER_S)
+        while not self._ring.holds(self._ring.batch_rows) and (left_s := end_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, NAP_S))
+
+    def _lose(self) -> None:
+        if not self._lost:
+            log.warning("%s is down: nothing is captured until it is back", self.series)
+        self._lost = True
+        self._next_watch_s = time.monotonic() + WATCH_S
+
+    def _watch(self) -> None:
+        """Now and then: is a lost interface back, has another become the default, have its addresses changed?"""
+        now_s = time.monotonic()
+        if now_s < self._next_watch_s or self._ring.holds(1):
+            return
+        self._next_watch_s = now_s + (WATCH_S if self._lost else REFRESH_S)
+        try:
+            device = resolve(self._config.device, self.series)
+            if device.name != self.series or (self._lost and device.up):
+                self._return(device)
+            self._home = home_nets(self._config, self.series)
+        except SourceError:  # it is still away
+            return
+
+    def _return(self, device: Device) -> None:
+        """Go on with the interface, or with the one that is the default now."""
+        before, old = self.series, self._ring
+        if device.index != self._index:
+            self._open(device)
+            self._dropped += old.drops()
+            old.close()
+        self._lost = False
+        log.warning(
+            "%s is back: capturing" if before == device.name else f"capturing on %s, no more on {before}", device.name
+        )
+
+
+# ---- system calls --------------------------------------------------------------------------------------------------
+
+
+def _program(device: Device, cooked: bool, config: MinerConfig) -> bpf.Program:
+    name, link_type = (ANY, bpf.COOKED) if cooked else (device.name, device.link_type)
+    loopback = config.loopback or device.name != ANY
+    return bpf.build(config.filter, link_type, config.snapshot_len, name, config.direction, loopback)
+
+
+def _packet_socket(name: str, cooked: bool) -> socket.socket:
+    """A packet socket that receives nothing yet."""
+    try:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM if cooked else socket.SOCK_RAW, 0)
+    except PermissionError:
+        raise SourceError(no_permission(name)) from None
+    except OSError as error:
+        raise SourceError(f"{name}: no packet socket can be opened: {error.strerror}") from None
+
+
+def _bind(sock: socket.socket, device: Device) -> None:
+    """Receive all protocols, on interface index 0 from all; socket.bind takes names only."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(_ETH_P_ALL), device.index, 0, 0, 0, b"")
+    if libc.bind(sock.fileno(), address, len(address)):
+        raise SourceError(f"{device.name}: cannot capture there: {os.strerror(ctypes.get_errno())}")
+
+
+def _mapped(sock: socket.socket, size: int) -> NDArray[np.uint8]:
+    """The ring's memory, with ``PAD`` readable bytes behind it; unmapped when the last array that shows it is gone."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    whole = size + -(-PAD // mmap.PAGESIZE) * mmap.PAGESIZE
+    access, failed = mmap.PROT_READ | mmap.PROT_WRITE, ctypes.c_void_p(-1).value
+    address = libc.mmap(None, whole, access, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    if address == failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    memory: Any = (ctypes.c_uint8 * whole).from_address(address)
+    weakref.finalize(memory, libc.munmap, address, whole)
+    if libc.mmap(address, size, access, mmap.MAP_SHARED | _MAP_FIXED, sock.fileno(), 0) == failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return np.frombuffer(memory, np.uint8)
+
+
+def _fence() -> None:
+    """Order what is read and written before against after, for the kernel on another core.
+
+    ARM may reorder both. A lock that is released and one that is taken after it do not pass each other.
+    """
+    for _ in range(2):
+        with _FENCE:
+            pass
