@@ -92,13 +92,15 @@ class Service:
     def run(self) -> None:
         """Until the capture ends, or somebody stops it. Raises NetspotError for a source that cannot go on."""
         with self._alive():
-            while not self.stopping and (batch := self.source.read(self._patience_s())) is not None:
-                for closed in self.windows.push(batch):
-                    self._close(closed)
-                self._housekeep()
-            if not self.source.live:
-                for closed in self.windows.finish():
-                    self._close(closed)
+            try:
+                while not self.stopping and (batch := self.source.read(self._patience_s())) is not None:
+                    for closed in self.windows.push(batch):
+                        self._close(closed)
+                    self._housekeep()
+            finally:  # a capture that was cut has a last window too
+                if not self.source.live:
+                    for closed in self.windows.finish():
+                        self._close(closed)
 
     def stop(self) -> None:
         """End ``run`` soon; may be called from a signal handler or another thread."""
