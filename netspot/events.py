@@ -141,8 +141,11 @@ def message(event: Event, node: str, series: str) -> dict[str, Any]:
 
 
 def encode(obj: Any) -> str:
-    """Strict, compact JSON: what is not a number has become None before."""
-    return json.dumps(obj, allow_nan=False, separators=(",", ":"), default=str)
+    """Strict, compact JSON; NaN and infinities become null, whatever JSON does not know becomes text."""
+    try:
+        return json.dumps(obj, allow_nan=False, separators=(",", ":"), default=str)
+    except ValueError:
+        return json.dumps(_finite(obj), allow_nan=False, separators=(",", ":"), default=str)
 
 
 KINDS: dict[type, str] = {Sample: "stat", Alarm: "alarm", Incident: "incident", Relearn: "relearn", Health: "health"}
