@@ -34,9 +34,7 @@ class Tree:
         """What the shell script prints. ``cache``: packages that apt fetches are kept for the next run."""
         shown = {**self.binds, **(binds or {})}
         if cache:
-            archives = CACHE / "apt" / Path(self.lower.rpartition(":")[2]).name
-            archives.mkdir(parents=True, exist_ok=True)
-            shown["/var/cache/apt/archives"] = archives
+            shown["/var/cache/apt/archives"] = self.archives()
         options = [word for target, source in shown.items() for word in ("-b", f"{source}:{target}")]
         done = subprocess.run(
             [CHECKOUT / "cross" / "enter", "-u", self.upper, *options, self.lower, "sh", "-euc", script],
@@ -44,6 +42,12 @@ class Tree:
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{script}\nexit status {done.returncode}\n{done.stdout[-4000:]}"
         return done.stdout
+
+    def archives(self) -> Path:
+        """The packages that apt has fetched, kept from run to run."""
+        folder = CACHE / "apt" / Path(self.lower.rpartition(":")[2]).name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def write(self, path: str, text: str) -> None:
         file = self.upper / path.lstrip("/")
