@@ -1,0 +1,146 @@
+"""A running netspot as ``netspotctl`` reaches it: the REST API over TCP, TLS or a unix socket, and the token."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from netspot.errors import ConfigError, NetspotError
+from netspot.web.access import read_token, token_paths
+
+STATE_DIR = "/var/lib/netspot"  # where the package keeps the token
+TIMEOUT_S = 10.0
+ANSWER_MAX = 16 << 20  # [byte] of an answer that is read
+
+
+class Refused(NetspotError):
+    """The service answered, and would not."""
+
+    exit_status = 1
+
+
+class Unreachable(NetspotError):
+    """There was no answer."""
+
+    exit_status = 3
+
+
+class Peer(Protocol):
+    """A running netspot, however it is reached."""
+
+    def get(self, path: str) -> Any:
+        """What the API has at ``path``, without the leading ``/api/``."""
+
+    def command(self, name: str, args: Mapping[str, Any]) -> Any:
+        """Carry out a command of ``netspot.commands``; its data."""
+
+
+class Http:
+    """The REST API of one netspot."""
+
+    def __init__(self, url: str, socket_path: str | None, ca: str | None, token: Callable[[], str]) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(
+                f"--url {url}: must be http://HOST:PORT or https://HOST:PORT, with a prefix if it has one"
+            )
+        self._secure, self._host = parts.scheme == "https", parts.hostname
+        self._port, self._base = parts.port, parts.path.rstrip("/")
+        self._socket_path, self._ca, self._token = socket_path, ca, token
+        self._where = f"unix:{socket_path}" if socket_path else url
+
+    def get(self, path: str) -> Any:
+        try:
+            return self._ask("GET", path, None, "")
+        except Unauthorised:
+            return self._ask("GET", path, None, self._token())
+
+    def command(self, name: str, args: Mapping[str, Any]) -> Any:
+        path, body = {"start": ("run", {"action": "start"}), "stop": ("run", {"action": "stop"})}.get(
+            name, (name, args)
+        )
+        if name == "config":
+            path, body = ("config?save=1" if args.get("save") else "config"), args["set"]
+        return self._ask("POST", path, json.dumps(body).encode(), self._token())["data"]
+
+    def _ask(self, method: str, path: str, body: bytes | None, token: str) -> Any:
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        connection = self._connection()
+        try:
+            connection.request(method, f"{self._base}/api/{path}", body, headers)
+            answer = connection.getresponse()
+            text = answer.read(ANSWER_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise Unreachable(f"{self._where}: {reason}; is netspot running, and web.listen set to this?") from None
+        finally:
+            connection.close()
+        return _understood(self._where, answer.status, text)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._socket_path is not None:
+            return UnixConnection(self._socket_path)
+        if not self._secure:
+            return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+        try:
+            context = ssl.create_default_context(cafile=self._ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"--ca {self._ca}: {error.strerror or error}") from None
+        return http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=context)
+
+
+class Unauthorised(Refused):
+    """A token is needed."""
+
+    exit_status = 2
+
+
+def _understood(where: str, status: int, text: bytes) -> Any:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Unreachable(f"{where}: answered {status}, which is not how netspot answers") from None
+    if status == 401:
+        raise Unauthorised(str(data.get("error")))
+    if status not in (200, 503) or (status == 503 and "phase" not in data):
+        raise Refused(str(data.get("error") if isinstance(data, dict) else data))
+    return data
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(self._path)
+
+
+def find_token(file: str | None) -> str:
+    """The token, from ``file`` or from where the service on this machine keeps it."""
+    paths = [Path(file)] if file else [*token_paths(STATE_DIR), *token_paths(None)]
+    denied = None
+    for path in paths:
+        try:
+            return read_token(path)
+        except PermissionError:
+            denied = path
+        except OSError as error:
+            if file:
+                raise ConfigError(f"--token-file {file}: {error.strerror}") from None
+    if denied is not None:
+        raise ConfigError(f"{denied}: not yours to read; try with sudo")
+    places = ", ".join(str(path) for path in paths)
+    raise ConfigError(f"no token in {places}; give --token-file FILE (netspot writes it to 'token' in state.dir)")

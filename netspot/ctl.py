@@ -1,0 +1,381 @@
+"""The command ``netspotctl``: looks at a running netspot, and tells it what to do, over HTTP, a unix socket or MQTT."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import netspot
+from netspot.client import STATE_DIR, Http, Peer, find_token
+from netspot.errors import ConfigError, NetspotError
+
+URL = "http://127.0.0.1:11000"
+BARS = " ▁▂▃▄▅▆▇█"
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+EPILOG = """\
+exit status: 0 done; 1 netspot refused or failed; 2 wrong arguments, or no token; 3 netspot cannot be reached;
+4 (status only) all is reached, and a statistic is in alarm.
+"""
+
+
+# -- the commands ------------------------------------------------------------------------------------------------------
+
+
+def status(peer: Peer, args: argparse.Namespace) -> int:
+    data = peer.get("status")
+    active = data.get("active") or []
+    if args.json:
+        _print_json(data)
+    else:
+        _print_status(data, active)
+    return 4 if active else 0
+
+
+def _print_status(data: Mapping[str, Any], active: Sequence[str]) -> None:
+    phase = str(data.get("phase"))
+    if phase == "learning":
+        phase += f", {data.get('learned')} of {data.get('needed')} windows"
+    lines = [("node", f"{data.get('node')} on {data.get('series')}, netspot {data.get('version')}"), ("phase", phase)]
+    lines += [("alarm", ", ".join(active) or "none")]
+    lines += [("packets", f"{data.get('captured', 0)}, {data.get('packets_per_s', 0):g}/s")]
+    lines += [("dropped", str(data.get("dropped", 0))), ("last window", str(data.get("time") or "none yet"))]
+    broker = data.get("mqtt") or {}
+    if broker.get("connected") is not None:
+        lines += [
+            ("broker", "connected" if broker["connected"] else f"not connected {broker.get('reason') or ''}".strip())
+        ]
+    if data.get("rss_bytes") is not None:
+        lines += [("memory", f"{data['rss_bytes'] / 2**20:.1f} MiB")]
+    _print_table([[name, _safe(text)] for name, text in lines])
+
+
+def stats(peer: Peer, args: argparse.Namespace) -> int:
+    if args.name:
+        data = peer.get(f"stats/{quote(args.name, safe='')}")
+        rows = [[key, _safe(data.get(key))] for key in ("stat", "value", "unit", "down", "up", "state", "help")]
+    else:
+        data = peer.get("stats")
+        rows = [["STATISTIC", "VALUE", "LOW", "HIGH", "UNIT", "STATE"]]
+        rows += [
+            [_safe(s["stat"]), number(s["value"]), number(s["down"]), number(s["up"]), s["unit"], _state(s)]
+            for s in data["stats"]
+        ]
+    _print_json(data) if args.json else _print_table(rows)
+    return 0
+
+
+def _state(stat: Mapping[str, Any]) -> str:
+    state = str(stat["state"])
+    return f"{state} {stat['learned']}/{stat['needed']}" if state == "learning" and stat["needed"] else state
+
+
+def incidents(peer: Peer, args: argparse.Namespace) -> int:
+    data = peer.get(f"incidents/{quote(args.id, safe='')}" if args.id else "incidents")
+    found = [data] if args.id else data["incidents"]
+    if args.json:
+        _print_json(data)
+    for incident in [] if args.json else found:
+        end = incident["end"] or "still going on"
+        print(f"{_safe(incident['id'])}  {incident['start']}  {end}  {_safe(incident['title'])}")
+        if args.id:
+            print(json.dumps({"stats": incident["stats"], "peak": incident["peak"], **incident["evidence"]}, indent=2))
+    if not found and not args.json:
+        print("no incident so far")
+    return 0
+
+
+def watch(peer: Peer, args: argparse.Namespace) -> int:
+    """A live view: one line a statistic, its last values as bars."""
+    values: dict[str, list[float | None]] = {}
+    cursor, rounds, shown = "", args.count, sys.stdout.isatty()
+    while rounds is None or rounds > 0:
+        news = peer.get("poll" + cursor)
+        cursor = f"?since={news['seq']}&epoch={quote(str(news['epoch']), safe='')}"
+        if args.json:
+            print(json.dumps(news, separators=(",", ":")), flush=True)
+        else:
+            print(("\x1b[H\x1b[J" if shown else "") + _view(news, values), flush=True)
+        rounds = None if rounds is None else rounds - 1
+        if rounds != 0:
+            time.sleep(max(1.0, float(news["status"].get("period_s", 1.0))))
+    return 0
+
+
+def _view(news: Mapping[str, Any], values: dict[str, list[float | None]]) -> str:
+    width = max(20, shutil.get_terminal_size().columns)
+    bars = max(8, width - 48)
+    head = news["status"]
+    if news["reset"]:
+        values.clear()
+    lines = [f"{_safe(head.get('node'))}  {head.get('phase')}  {head.get('packets_per_s', 0):g} packets/s"[:width], ""]
+    for name, column in news["stats"].items():
+        known = values.setdefault(name, [])
+        known += column["v"]
+        del known[:-400]
+        state = column["now"][0]
+        mark = "\x1b[31m" if state == "alarm" and sys.stdout.isatty() else ""
+        last = next((value for value in reversed(known) if value is not None), None)
+        text = f"{_safe(name)[:20]:20} {number(last):>10}  {sparkline(known[-bars:])}  {state}"
+        lines.append(mark + text + ("\x1b[0m" if mark else ""))
+    return "\n".join(lines)
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """A bar of one character for each value, from the lowest to the highest; a blank for none."""
+    there = [value for value in values if value is not None]
+    low, high = (min(there), max(there)) if there else (0.0, 0.0)
+    span = (high - low) or 1.0
+    return "".join(" " if value is None else BARS[1 + round((value - low) / span * 7)] for value in values)
+
+
+def config(peer: Peer, args: argparse.Namespace) -> int:
+    if args.action == "get":
+        data = peer.get("config")
+        for part in args.key.split(".") if args.key else ():
+            if not isinstance(data, dict) or part not in data:
+                raise ConfigError(f"{args.key}: there is no such setting; 'netspotctl config get' shows all")
+            data = data[part]
+        print(json.dumps(data, indent=None if args.json else 2))
+        return 0
+    changes: dict[str, Any] = {}
+    for pair in args.pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{pair}: must be KEY=VALUE, as in spot.q=1e-5")
+        _put(changes, key.split("."), _value(text))
+    return _did(peer.command("config", {"set": changes, "save": args.save}), args)
+
+
+def _put(changes: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for part in path[:-1]:
+        below = changes.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"{'.'.join(path)}: given twice")
+        changes = below
+    changes[path[-1]] = value
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def devices(peer: Peer, args: argparse.Namespace) -> int:
+    data = peer.get("devices")
+    if args.json:
+        _print_json(data)
+        return 0
+    for device in data["devices"]:
+        fields = device.items() if isinstance(device, dict) else [("name", device)]
+        print("  ".join(_safe(value if key == "name" else f"{key}={value}") for key, value in fields))
+    return 0
+
+
+def token(args: argparse.Namespace) -> int:
+    found = find_token(args.token_file)
+    _print_json({"token": found}) if args.json else print(found)
+    return 0
+
+
+def start(peer: Peer, args: argparse.Namespace) -> int:
+    return _did(peer.command("start", {}), args)
+
+
+def stop(peer: Peer, args: argparse.Namespace) -> int:
+    return _did(peer.command("stop", {}), args)
+
+
+def relearn(peer: Peer, args: argparse.Namespace) -> int:
+    return _did(peer.command("relearn", {"stat": args.stat}), args)
+
+
+def mute(peer: Peer, args: argparse.Namespace) -> int:
+    return _did(peer.command("mute", {"stat": args.stat, "seconds": args.time}), args)
+
+
+def unmute(peer: Peer, args: argparse.Namespace) -> int:
+    return _did(peer.command("unmute", {"stat": args.stat}), args)
+
+
+def _did(data: Any, args: argparse.Namespace) -> int:
+    if args.json:
+        _print_json(data)
+    else:
+        print("done")
+    return 0
+
+
+def seconds(text: str) -> float:
+    """``90``, ``90s``, ``10m``, ``2h`` or ``1d`` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if not match or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: a time such as 90s, 10m, 2h or 1d")
+    return float(match[1]) * UNITS_S[match[2] or "s"]
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def number(value: Any) -> str:
+    """Four significant digits, or a dash."""
+    return f"{value:.4g}" if isinstance(value, int | float) and math.isfinite(value) else "-"
+
+
+def _safe(value: Any) -> str:
+    """Text from elsewhere, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in str(value))
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, separators=(",", ":")))
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of ``netspotctl``; man page and completion are made from them too."""
+    top = argparse.ArgumentParser(
+        "netspotctl",
+        description="Looks at a running netspot and tells it what to do.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"netspotctl {netspot.__version__}")
+    _where(top, default=True)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, help, add) in COMMANDS.items():
+        sub = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        _where(sub, default=False)
+        if add is not None:
+            add(sub)
+    return top
+
+
+def _where(parser: argparse.ArgumentParser, default: bool) -> None:
+    """Where netspot is; accepted before and after the command."""
+
+    def option(flag: str, value: Any, metavar: str, help: str) -> None:
+        parser.add_argument(flag, default=value if default else argparse.SUPPRESS, metavar=metavar, help=help)
+
+    option("--url", URL, "URL", f"its address, with web.base if that is set (default: {URL})")
+    option("--socket", None, "PATH", "its unix socket, as in web.listen: unix:PATH")
+    option("--mqtt", None, "HOST[:PORT]", "the broker through which to reach it; needs --node")
+    option("--node", None, "NODE", "its name, with --mqtt")
+    option("--ca", None, "FILE", "certificates to trust for https (PEM), for a certificate of your own")
+    option("--token-file", None, "FILE", f"file with the token (default: {STATE_DIR}/token)")
+    parser.add_argument(
+        "--json", action="store_true", default=False if default else argparse.SUPPRESS, help="JSON, for scripts"
+    )
+
+
+def _stats_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="STAT", nargs="?", help="only this one, with its meaning")
+
+
+def _watch_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("-n", "--count", metavar="N", type=int, help="stop after N views")
+
+
+def _incidents_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("id", metavar="ID", nargs="?", help="only this one, with its evidence")
+
+
+def _stat_argument(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("stat", metavar="STAT", help="name of a statistic, or all")
+
+
+def _mute_arguments(sub: argparse.ArgumentParser) -> None:
+    _stat_argument(sub)
+    sub.add_argument(
+        "time", metavar="TIME", nargs="?", type=seconds, default=3600.0, help="90s, 10m, 2h, 1d (default: 1h)"
+    )
+
+
+def _config_arguments(sub: argparse.ArgumentParser) -> None:
+    actions = sub.add_subparsers(dest="action", metavar="get|set", required=True)
+    get = actions.add_parser("get", help="show the configuration in force, or one setting of it")
+    get.add_argument("key", metavar="KEY", nargs="?", help="a setting, as in spot.q")
+    put = actions.add_parser("set", help="change settings: all of them or, if one cannot be, none")
+    put.add_argument("pairs", metavar="KEY=VALUE", nargs="+", help="as in spot.q=1e-5")
+    put.add_argument("--save", action="store_true", help="write them back to the configuration file too")
+    _where(get, default=False)
+    _where(put, default=False)
+
+
+COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[argparse.ArgumentParser], None] | None]] = {
+    "status": (status, "what it is doing; exit status 4 during an alarm", None),
+    "stats": (
+        stats,
+        "every statistic with its value and its normal range",
+        _stats_arguments,
+    ),
+    "watch": (
+        watch,
+        "a live view in the terminal, until Ctrl-C",
+        _watch_arguments,
+    ),
+    "incidents": (
+        incidents,
+        "what happened, newest first",
+        _incidents_arguments,
+    ),
+    "start": (start, "start capturing", None),
+    "stop": (stop, "stop capturing; the page and the API go on", None),
+    "relearn": (relearn, "forget what is normal for a statistic and learn anew", _stat_argument),
+    "mute": (mute, "no alarms from a statistic for a while", _mute_arguments),
+    "unmute": (unmute, "alarms from a statistic again", _stat_argument),
+    "config": (config, "show or change the configuration", _config_arguments),
+    "devices": (devices, "list the interfaces of its machine", None),
+    "token": (token, "show the token that allows changes (on the machine itself)", None),
+}
+
+
+def connect(args: argparse.Namespace) -> Peer:
+    """The netspot that the arguments name."""
+    if args.mqtt is None:
+        return Http(args.url, args.socket, args.ca, lambda: find_token(args.token_file))
+    if args.node is None:
+        raise ConfigError("--mqtt needs --node NODE, the name in the topics netspot/NODE/...")
+    from netspot.fleet import Remote
+
+    peer: Peer = Remote(args.mqtt, args.node)
+    return peer
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``netspotctl``; returns its exit status."""
+    args = parser().parse_args(argv)
+    try:
+        if args.command == "token":
+            return token(args)
+        return COMMANDS[args.command][0](connect(args), args)
+    except NetspotError as error:
+        print(f"netspotctl: {_safe(error)}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
