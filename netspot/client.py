@@ -8,11 +8,15 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
 
+from netspot.commands import CommandError
 from netspot.errors import ConfigError, NetspotError
 from netspot.web.access import read_token, token_paths
+
+if TYPE_CHECKING:
+    from netspot.config import MqttConfig
 
 STATE_DIR = "/var/lib/netspot"  # where the package keeps the token
 TIMEOUT_S = 10.0
@@ -144,3 +148,74 @@ def find_token(file: str | None) -> str:
         raise ConfigError(f"{denied}: not yours to read; try with sudo")
     places = ", ".join(str(path) for path in paths)
     raise ConfigError(f"no token in {places}; give --token-file FILE (netspot writes it to 'token' in state.dir)")
+
+
+class Mqtt:
+    """One netspot behind a broker: what its retained messages tell, and the commands that it obeys."""
+
+    def __init__(self, broker: MqttConfig, node: str | None) -> None:
+        self._broker, self._node = broker, node
+
+    def get(self, path: str) -> Any:
+        if path == "status":
+            return self._status()
+        if path not in ("stats", "devices", "config"):
+            raise Refused(f"{path.partition('?')[0]} cannot be asked for over MQTT; use --url or --socket")
+        data = self.command(path, {})
+        if path == "stats" and isinstance(data, dict) and "stats" not in data:
+            return {"stats": [{"stat": name, **entry} for name, entry in data.items()]}
+        return {"devices": data} if isinstance(data, list) else data
+
+    def _status(self) -> Any:
+        from netspot import fleet
+
+        with fleet.Fleet(self._broker) as found:
+            name = self._named()
+            node = found.nodes.get(name)
+        if node is None or node.status != "online":
+            raise Unreachable(f"node {name} is {'not known to the broker' if node is None else node.status}")
+        active = node.alarm.get("stats") or ["anomaly"] if node.alarm.get("active") else []
+        return {**node.health, "node": name, "active": active}
+
+    def command(self, name: str, args: Mapping[str, Any]) -> Any:
+        from netspot import fleet
+
+        try:
+            return fleet.request(self._broker, self._named(), name, args)
+        except CommandError as error:
+            raise Refused(str(error)) from None
+
+    def _named(self) -> str:
+        from netspot import fleet
+
+        if self._node is None:
+            self._node = fleet.only_node(self._broker)
+        return self._node
+
+
+def broker(url: str, base: str, ca: str | None, password_file: str | None) -> MqttConfig:
+    """The connection that ``HOST[:PORT]`` or ``mqtt[s]://[USER@]HOST[:PORT]`` means. Raises ConfigError."""
+    from netspot.config import MqttConfig
+
+    try:
+        parts = urlsplit(url if "://" in url else f"mqtt://{url}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("mqtt", "mqtts"):
+        raise ConfigError(f"--mqtt {url}: must be HOST, HOST:PORT or mqtt[s]://[USER@]HOST[:PORT]")
+    password = None
+    if password_file:
+        try:
+            password = Path(password_file).read_text("utf-8").rstrip("\n")
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(f"--password-file {password_file}: {error}") from None
+    return MqttConfig(
+        host=host,
+        port=port,
+        base=base,
+        username=unquote(parts.username) if parts.username else None,
+        password=password,
+        tls=parts.scheme == "mqtts",
+        ca=ca,
+    )

@@ -11,12 +11,15 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import netspot
-from netspot.client import STATE_DIR, Http, Peer, find_token
+from netspot.client import STATE_DIR, Http, Mqtt, Peer, broker, find_token
 from netspot.errors import ConfigError, NetspotError
+
+if TYPE_CHECKING:
+    from netspot.config import MqttConfig
 
 URL = "http://127.0.0.1:11000"
 BARS = " ▁▂▃▄▅▆▇█"
@@ -66,7 +69,7 @@ def stats(peer: Peer, args: argparse.Namespace) -> int:
         data = peer.get("stats")
         rows = [["STATISTIC", "VALUE", "LOW", "HIGH", "UNIT", "STATE"]]
         rows += [
-            [_safe(s["stat"]), number(s["value"]), number(s["down"]), number(s["up"]), s["unit"], _state(s)]
+            [_safe(s["stat"]), *(number(s.get(key)) for key in ("value", "down", "up")), _safe(s["unit"]), _state(s)]
             for s in data["stats"]
         ]
     _print_json(data) if args.json else _print_table(rows)
@@ -74,8 +77,8 @@ def stats(peer: Peer, args: argparse.Namespace) -> int:
 
 
 def _state(stat: Mapping[str, Any]) -> str:
-    state = str(stat["state"])
-    return f"{state} {stat['learned']}/{stat['needed']}" if state == "learning" and stat["needed"] else state
+    state = _safe(stat.get("state", "-"))
+    return f"{state} {stat['learned']}/{stat['needed']}" if state == "learning" and stat.get("needed") else state
 
 
 def incidents(peer: Peer, args: argparse.Namespace) -> int:
@@ -188,6 +191,13 @@ def token(args: argparse.Namespace) -> int:
     return 0
 
 
+def fleet(args: argparse.Namespace) -> int:
+    from netspot.fleet import show
+
+    show(_broker(args), args.watch, args.json)
+    return 0
+
+
 def start(peer: Peer, args: argparse.Namespace) -> int:
     return _did(peer.command("start", {}), args)
 
@@ -277,9 +287,13 @@ def _where(parser: argparse.ArgumentParser, default: bool) -> None:
 
     option("--url", URL, "URL", f"its address, with web.base if that is set (default: {URL})")
     option("--socket", None, "PATH", "its unix socket, as in web.listen: unix:PATH")
-    option("--mqtt", None, "HOST[:PORT]", "the broker through which to reach it; needs --node")
-    option("--node", None, "NODE", "its name, with --mqtt")
-    option("--ca", None, "FILE", "certificates to trust for https (PEM), for a certificate of your own")
+    option(
+        "--mqtt", None, "BROKER", "the broker through which to reach it: HOST[:PORT] or mqtt[s]://[USER@]HOST[:PORT]"
+    )
+    option("--node", None, "NODE", "its name, with --mqtt (default: the only one there)")
+    option("--base", "netspot", "TOPIC", "first part of the topics, with --mqtt (default: netspot)")
+    option("--password-file", None, "FILE", "file with the password of USER, with --mqtt")
+    option("--ca", None, "FILE", "certificates to trust for https and mqtts (PEM), for one of your own")
     option("--token-file", None, "FILE", f"file with the token (default: {STATE_DIR}/token)")
     parser.add_argument(
         "--json", action="store_true", default=False if default else argparse.SUPPRESS, help="JSON, for scripts"
@@ -296,6 +310,10 @@ def _watch_arguments(sub: argparse.ArgumentParser) -> None:
 
 def _incidents_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("id", metavar="ID", nargs="?", help="only this one, with its evidence")
+
+
+def _fleet_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("-w", "--watch", action="store_true", help="go on, until Ctrl-C")
 
 
 def _stat_argument(sub: argparse.ArgumentParser) -> None:
@@ -344,6 +362,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[argparse.ArgumentPa
     "unmute": (unmute, "alarms from a statistic again", _stat_argument),
     "config": (config, "show or change the configuration", _config_arguments),
     "devices": (devices, "list the interfaces of its machine", None),
+    "fleet": (fleet, "every netspot that a broker knows, with --mqtt", _fleet_arguments),
     "token": (token, "show the token that allows changes (on the machine itself)", None),
 }
 
@@ -352,20 +371,21 @@ def connect(args: argparse.Namespace) -> Peer:
     """The netspot that the arguments name."""
     if args.mqtt is None:
         return Http(args.url, args.socket, args.ca, lambda: find_token(args.token_file))
-    if args.node is None:
-        raise ConfigError("--mqtt needs --node NODE, the name in the topics netspot/NODE/...")
-    from netspot.fleet import Remote
+    return Mqtt(_broker(args), args.node)
 
-    peer: Peer = Remote(args.mqtt, args.node)
-    return peer
+
+def _broker(args: argparse.Namespace) -> MqttConfig:
+    if args.mqtt is None:
+        raise ConfigError("fleet: give the broker, as in --mqtt HOST[:PORT]")
+    return broker(args.mqtt, args.base, args.ca, args.password_file)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``netspotctl``; returns its exit status."""
     args = parser().parse_args(argv)
     try:
-        if args.command == "token":
-            return token(args)
+        if args.command in ("token", "fleet"):
+            return COMMANDS[args.command][0](args)
         return COMMANDS[args.command][0](connect(args), args)
     except NetspotError as error:
         print(f"netspotctl: {_safe(error)}", file=sys.stderr)
