@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from netspot.config import node_name
+from netspot.errors import NetspotError
 from netspot.events import encode
 from netspot.exporters.base import Context, StatInfo
 from netspot.exporters.link import Incoming, Link
 
 if TYPE_CHECKING:
-    from netspot.config import MqttConfig
+    from netspot.config import Config, MqttConfig
 
 Component = dict[str, Any]
 
@@ -177,27 +179,32 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9_]", "_", name.lower())
 
 
-def ha_remove(config: MqttConfig, node: str, wait_s: float = 1.0) -> int:
-    """Clear everything that ``node`` has retained on the broker, discovery and states: the number of topics cleared.
+def ha_remove(config: Config, wait_s: float = 1.0) -> str:
+    """Clear everything that this node has retained on the broker, discovery and states; a line that says what was done.
 
-    ``wait_s`` after the last retained message nothing more is expected. Raises TimeoutError, with the reason in words.
+    ``wait_s`` after the last retained message nothing more is expected. Raises NetspotError where the broker is away.
     """
+    mqtt, node = config.exporter.mqtt, node_name(config)
+    if mqtt.host is None:
+        raise NetspotError(
+            "exporter.mqtt.host is not set: there is no broker to clear; set it, or give --exporter.mqtt.host"
+        )
     found: dict[str, float] = {}
 
     def receive(message: Incoming) -> None:
         if message.retain and message.payload:
             found[message.topic] = time.monotonic()
 
-    topics = (*discovery_topics(config.homeassistant.prefix, node), f"{config.base}/{node}/#")
-    link = Link(config, f"netspot-remove-{node}", None, topics, receive)
+    topics = (*discovery_topics(mqtt.homeassistant.prefix, node), f"{mqtt.base}/{node}/#")
+    link = Link(mqtt, f"netspot-remove-{node}", None, topics, receive)
     link.start()
     try:
         link.wait(10.0)
         began_s = time.monotonic()
-        while time.monotonic() - max(found.values(), default=began_s) < wait_s:
+        while time.monotonic() - max(list(found.values()), default=began_s) < wait_s:
             time.sleep(0.05)
         for topic in list(found):
             link.send(topic, "", 1, True)
     finally:
         link.close()
-    return len(found)
+    return f"{len(found)} retained topics of node {node} cleared on {link.where}"

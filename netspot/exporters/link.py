@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from netspot.errors import NetspotError
 from netspot.exporters import reasons
 from netspot.exporters.client import PAHO_2, check, connect, correlated, new_client, port, tls_context
 
@@ -133,11 +134,11 @@ class Link:
         os.eventfd_write(self._wake, 1)
 
     def wait(self, seconds: float) -> None:
-        """For a command line: wait for the connection. Raises TimeoutError with the reason in words."""
+        """For a command line: wait for the connection. Raises NetspotError with the reason in words."""
         until_s = time.monotonic() + seconds
         while not self.session:
             if time.monotonic() > until_s or (self.reason and self.failures):
-                raise TimeoutError(f"MQTT {self.where}: {self.reason or 'no answer'}")
+                raise NetspotError(f"MQTT {self.where}: {self.reason or 'no answer'}")
             time.sleep(0.005)
 
     def close(self) -> None:

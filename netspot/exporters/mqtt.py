@@ -40,7 +40,7 @@ class MqttExporter:
         folder = context.state_dir
         self._spool = Spool(Path(folder) / "mqtt-spool.db" if folder and config.host else None, config.spool)
         self._node = NodeState(self.base)
-        self._retained: dict[str, str] = {}  # newest thresholds and health by topic, one each
+        self._thresholds: dict[str, str] = {}  # newest message by statistic
         self._stats: dict[str, Message] = {}  # newest sample by statistic
         self._stat_due_s: dict[str, float] = {}  # monotonic
         self._limits: dict[str, tuple[float, float | None, float | None]] = {}  # due [s], up, down as told
@@ -50,7 +50,7 @@ class MqttExporter:
         self._refused = 0  # samples that the link could not queue
         self._health_due_s = 0.0
         self._phase: Any = None
-        self._started: str | None = None
+        self._newest_health: Message | None = None
         self._sync_due_s = 0.0
         self._unsynced = False
         self._found: deque[Incoming] = deque(maxlen=FOUND)  # retained by an earlier run
@@ -101,22 +101,22 @@ class MqttExporter:
             return
         self._limits[event.stat] = (now_s + self._config.stat_every_s * 0.95, event.up, event.down)
         fields = {key: message[key] for key in message if key not in ("value", "state")}
-        self._state(f"{self.base}/threshold/{event.stat}", encode(fields | {"kind": "threshold"}))
+        text = encode(fields | {"kind": "threshold"})
+        self._thresholds[event.stat] = text
+        self._link.send(f"{self.base}/threshold/{event.stat}", text, 0, True)
 
     def _health(self, event: Health, message: Message) -> None:
         now_s, phase = time.monotonic(), event.figures.get("phase")
         if now_s < self._health_due_s and phase == self._phase:
             return
         self._health_due_s, self._phase = now_s + self._config.health_every_s * 0.95, phase
-        if self._started is None and "uptime_s" in event.figures:
-            self._started = iso(event.time_ns - int(event.figures["uptime_s"] * 1e9))
-        more = {"started": self._started, "spool": len(self._spool), "mqtt": self.health()}
-        self._state(f"{self.base}/health", encode({**message, **more}))
+        self._newest_health = message
+        self._tell_health()
 
-    def _state(self, topic: str, payload: str, qos: int = 0) -> None:
-        """A retained topic: sent now if possible, and again on every connection."""
-        self._retained[topic] = payload
-        self._link.send(topic, payload, qos, True)
+    def _tell_health(self) -> None:
+        if self._newest_health:  # with the figures of the connection as they are now
+            text = encode({**self._newest_health, "spool": len(self._spool), "mqtt": self.health()})
+            self._link.send(f"{self.base}/health", text, 0, True)
 
     def _tell_node(self) -> None:
         self._link.send(f"{self.base}/alarm", self._node.json(), 1, True)
@@ -185,8 +185,9 @@ class MqttExporter:
 
     def _tell_states(self) -> None:
         self._tell_node()
-        for topic, payload in self._retained.items():
-            self._link.send(topic, payload, 0, True)
+        self._tell_health()
+        for stat, text in self._thresholds.items():
+            self._link.send(f"{self.base}/threshold/{stat}", text, 0, True)
         for stat, message in self._stats.items():
             self._link.send(f"{self.base}/stat/{stat}", message.json)
 
