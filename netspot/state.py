@@ -1,0 +1,103 @@
+"""What was learned, on disk: one file, always whole, that another machine can read too.
+
+The file is a line of JSON (format, version, length and SHA-256 of what follows) and a JSON body, in which an array of
+float64 is ``{"f8": base64 of little-endian bytes}``. A file that is damaged, foreign or of a later version is set aside
+beside its place, with one warning, and everything is learned anew: never a crash, never silently wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+log = logging.getLogger("netspot.state")
+
+FILE = "detectors.state"
+FORMAT, VERSION = "netspot-state", 1
+MAX_BYTES = 64 << 20  # a hundred detectors take about 2 MiB; what is far larger is not ours
+
+
+def save(folder: Path, detectors: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
+    """Write the states of ``detectors``, by name, and ``meta``, JSON-able, to ``folder``, which is made if need be.
+
+    After a crash or a power cut the file is the old one or the new one. Raises OSError.
+    """
+    body = json.dumps({"meta": meta, "detectors": detectors}, default=_encoded, separators=(",", ":")).encode()
+    head = {"format": FORMAT, "version": VERSION, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{FILE}.new"
+    with temporary.open("wb") as file:
+        file.write(json.dumps(head).encode() + b"\n" + body)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / FILE)
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)  # the new name too must outlive a power cut
+    finally:
+        os.close(directory)
+
+
+def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(states by detector, meta) as they were saved; both empty where there is no file that can be used."""
+    path = folder / FILE
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        return _parsed(content)
+    except FileNotFoundError:
+        return {}, {}
+    except OSError as error:
+        log.warning("%s: cannot be read (%s); everything is learned anew", path, error.strerror)
+        return {}, {}
+    except (ValueError, RecursionError) as error:
+        log.warning("%s: %s; set aside as %s, everything is learned anew", path, error, _set_aside(path))
+        return {}, {}
+
+
+def _parsed(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    first, _, body = content.partition(b"\n")
+    try:
+        head = json.loads(first)
+        known = head["format"] == FORMAT
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise ValueError("not a file of learned states")
+    if head.get("version") != VERSION:
+        raise ValueError(f"its version is {head.get('version')!r}, and only {VERSION} is known here")
+    if head.get("bytes") != len(body) or head.get("sha256") != hashlib.sha256(body).hexdigest():
+        raise ValueError("damaged, its checksum is another")
+    tree = json.loads(body, object_hook=_decoded)
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(key), dict) for key in ("detectors", "meta")):
+        raise ValueError("damaged, a part is missing")
+    return tree["detectors"], tree["meta"]
+
+
+def _set_aside(path: Path) -> str:
+    aside = path.with_name(f"{path.name}.bad")
+    try:
+        path.replace(aside)
+    except OSError as error:
+        return f"nothing ({error.strerror})"
+    return aside.name
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return {"f8": base64.b64encode(value.astype("<f8").tobytes()).decode()}
+    raise TypeError(f"{type(value).__name__} has no place in a state")
+
+
+def _decoded(mapping: dict[str, Any]) -> Any:
+    if set(mapping) == {"f8"}:
+        return np.frombuffer(base64.b64decode(mapping["f8"]), "<f8").astype(np.float64)
+    return mapping
