@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -85,19 +85,45 @@ class Rows(NamedTuple):
         return Rows(self.time_ns, low, high, up, down, self.bits[:, column])
 
 
-class Ring:
-    """The last ``rows`` rows of ``width`` statistics; columns are named at construction."""
+class Cells(NamedTuple):
+    """What one window adds to a history: (3, width) of value, up and down, NaN where there is none; and the bits."""
 
-    def __init__(self, rows: int, width: int, columns: Sequence[str]) -> None:
+    values: NDArray[np.float32]
+    bits: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample], columns: Mapping[str, int]) -> Cells:
+        """``samples``, each in the column of its name; others are left out."""
+        values = np.full((3, len(columns)), np.nan, np.float32)
+        bits = np.zeros(len(columns), np.uint8)
+        for sample in samples:
+            column = columns.get(sample.stat)
+            if column is not None:
+                values[:, column] = (sample.value, _or_nan(sample.up), _or_nan(sample.down))
+                bits[column] = _bits(sample)
+        return cls(values, bits)
+
+    def into(self, row: NDArray[np.float32], bits: NDArray[np.uint8]) -> None:
+        """Widen ``row``, (4, width) of low, high, up and down, by this window, in place."""
+        np.fmin(row[0], self.values[0], out=row[0])
+        np.fmax(row[1], self.values[0], out=row[1])
+        np.copyto(row[2:], self.values[1:], where=~np.isnan(self.values[1:]))
+        bits |= self.bits
+
+
+class Ring:
+    """The last ``rows`` rows of ``width`` statistics, each of several columns."""
+
+    def __init__(self, rows: int, width: int, columns: int) -> None:
         self.rows = rows
         self.written = 0  # rows ever written; row i lies at i % rows
         self.time_ns = np.zeros(rows, np.int64)
         self.bits = np.zeros((rows, width), np.uint8)
-        self.columns = {name: np.full((rows, width), np.nan, np.float32) for name in columns}
+        self.values = np.full((columns, rows, width), np.nan, np.float32)
 
     @property
     def nbytes(self) -> int:
-        return self.time_ns.nbytes + self.bits.nbytes + sum(column.nbytes for column in self.columns.values())
+        return self.time_ns.nbytes + self.bits.nbytes + self.values.nbytes
 
     def places(self, first: int, end: int) -> NDArray[np.int64]:
         """Where rows number ``first`` to ``end`` (exclusive) lie, oldest first, as far as they are still there."""
@@ -115,50 +141,39 @@ class History:
 
     def __init__(self, width: int, period_ns: int) -> None:
         hour = math.ceil(3600e9 / period_ns)
-        self.full = Ring(ring_rows(hour, width, 3, HOUR_BYTES), width, ("value", "up", "down"))
-        self.day = Ring(ring_rows(1440, width, 4, DAY_BYTES), width, ("low", "high", "up", "down"))
+        self.full = Ring(ring_rows(hour, width, 3, HOUR_BYTES), width, 3)  # value, up, down
+        self.day = Ring(ring_rows(1440, width, 4, DAY_BYTES), width, 4)  # low, high, up, down
 
     @property
     def nbytes(self) -> int:
         return self.full.nbytes + self.day.nbytes
 
-    def write(self, time_ns: int, values: NDArray[np.float32], bits: NDArray[np.uint8]) -> None:
-        """Append a row; ``values`` is (3, width): value, up, down."""
+    def write(self, time_ns: int, cells: Cells) -> None:
+        """Append a window."""
         ring = self.full
         at = ring.written % ring.rows
-        ring.time_ns[at], ring.bits[at] = time_ns, bits
-        for name, row in zip(("value", "up", "down"), values, strict=True):
-            ring.columns[name][at] = row
+        ring.time_ns[at], ring.bits[at], ring.values[:, at] = time_ns, cells.bits, cells.values
         ring.written += 1
-        self._write_minute(time_ns, values, bits)
-
-    def _write_minute(self, time_ns: int, values: NDArray[np.float32], bits: NDArray[np.uint8]) -> None:
         ring, end_ns = self.day, -(-time_ns // MINUTE_NS) * MINUTE_NS
-        if not ring.written or ring.time_ns[(ring.written - 1) % ring.rows] != end_ns:
-            at = ring.written % ring.rows
-            ring.time_ns[at], ring.bits[at] = end_ns, 0
-            for column in ring.columns.values():
-                column[at] = np.nan
-            ring.written += 1
         at = (ring.written - 1) % ring.rows
-        ring.bits[at] |= bits
-        np.fmin(ring.columns["low"][at], values[0], out=ring.columns["low"][at])
-        np.fmax(ring.columns["high"][at], values[0], out=ring.columns["high"][at])
-        for name, row in (("up", values[1]), ("down", values[2])):
-            np.copyto(ring.columns[name][at], row, where=~np.isnan(row))
+        if not ring.written or ring.time_ns[at] != end_ns:
+            at = ring.written % ring.rows
+            ring.time_ns[at], ring.bits[at], ring.values[:, at] = end_ns, 0, np.nan
+            ring.written += 1
+        cells.into(ring.values[:, at], ring.bits[at])
 
     def windows(self, first: int, end: int, column: int | slice) -> Rows:
         """Rows number ``first`` to ``end`` (exclusive) at the full rate: of one statistic, or 2-d of several."""
         ring = self.full
         at = ring.places(first, end)
-        value, up, down = (ring.columns[name][at, column] for name in ("value", "up", "down"))
+        value, up, down = (values[at, column] for values in ring.values)
         return Rows(ring.time_ns[at], value, value, up, down, ring.bits[at, column])
 
     def minutes(self, column: int) -> Rows:
         """A day of one statistic, a row a minute; ``time_ns`` is the end of the minute."""
         ring = self.day
         at = ring.places(0, ring.written)
-        low, high, up, down = (ring.columns[name][at, column] for name in ("low", "high", "up", "down"))
+        low, high, up, down = (values[at, column] for values in ring.values)
         return Rows(ring.time_ns[at], low, high, up, down, ring.bits[at, column])
 
 
@@ -189,19 +204,10 @@ class Board:
         Windows that end together (a statistic of a longer span) belong in one step, but may come in several.
         Statistics that ``info`` does not know are left out.
         """
-        before, columns = self.current, self.columns
-        values = np.full((3, len(columns)), np.nan, np.float32)
-        bits = np.zeros(len(columns), np.uint8)
-        latest = dict(before.samples)
-        for sample in samples:
-            column = columns.get(sample.stat)
-            if column is None:
-                continue
-            latest[sample.stat] = sample
-            values[:, column] = (sample.value, _or_nan(sample.up), _or_nan(sample.down))
-            bits[column] = _bits(sample)
+        before, samples = self.current, [sample for sample in samples if sample.stat in self.columns]
+        latest = {**before.samples, **{sample.stat: sample for sample in samples}}
         counts = self._note(events, before.seq + 1, before.alarm_counts)
-        self.history.write(window.end_ns, values, bits)
+        self.history.write(window.end_ns, Cells.of(samples, self.columns))
         seq = self.history.full.written
         self.current = Snapshot(
             seq=seq,

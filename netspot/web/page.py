@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -35,7 +36,7 @@ def static(name: str) -> tuple[str, bytes, str]:
 
 @cache
 def _files() -> frozenset[str]:
-    return frozenset(path.name for path in FOLDER.iterdir() if path.suffix in KINDS)
+    return frozenset(path.name for path in FOLDER.iterdir() if path.suffix in KINDS and path.stem != "report")
 
 
 @cache
@@ -89,9 +90,30 @@ def phase(snapshot: Snapshot) -> str:
     return name.capitalize()
 
 
-def number(value: float | None) -> str:
-    """Four significant digits, or a dash."""
-    return NONE if value is None or not math.isfinite(value) else f"{value:.4g}"
+def number(value: Any) -> str:
+    """Four significant digits, or a dash for what is no number."""
+    return f"{value:.4g}" if isinstance(value, int | float) and math.isfinite(value) else NONE
+
+
+def plain(value: Any) -> str:
+    """Evidence as text: a pair of a name and a share as ``name 94 %``, lists with commas."""
+    match value:
+        case [str(name), int(share) | float(share)]:
+            return f"{name} {100 * share:.3g} %" if 0 <= share <= 1 else f"{name} {share:.4g}"
+        case list() | tuple():
+            return ", ".join(plain(item) for item in value)
+        case Mapping():
+            return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+        case float():
+            return number(value)
+    return NONE if value is None else str(value)
+
+
+def peak(message: Mapping[str, Any]) -> str:
+    """The worst value of an incident, in words."""
+    worst = message["peak"]
+    text = f"{worst.get('stat')} {number(worst.get('value'))}, threshold {number(worst.get('threshold'))}"
+    return f"{text}, probability {number(worst.get('probability'))}" if worst else ""
 
 
 def _row(described: Described, snapshot: Snapshot) -> str:

@@ -62,7 +62,7 @@ def poll(board: Board, snapshot: Snapshot, since: int | None) -> dict[str, Any]:
     info, end = board.info, snapshot.seq
     first = end - min(PAGE_ROWS, math.ceil(PAGE_SECONDS * 1e9 / info.period_ns))
     rows = board.history.windows(max(first, since or 0), end, slice(None))
-    t0, steps = _times(rows.time_ns)
+    t0, steps = times(rows.time_ns)
     stats: dict[str, Any] = {}
     for name, column in board.columns.items():
         stats[name] = columns(rows.of(column)) | {"now": _now(snapshot.samples.get(name))}
@@ -82,7 +82,7 @@ def poll(board: Board, snapshot: Snapshot, since: int | None) -> dict[str, Any]:
 
 def history(rows: Rows) -> dict[str, Any]:
     """The rows of one statistic as JSON."""
-    t0, steps = _times(rows.time_ns)
+    t0, steps = times(rows.time_ns)
     return {"t0": t0, "t": steps, **columns(rows)}
 
 
@@ -126,7 +126,7 @@ def _changes(values: NDArray[np.float32]) -> list[list[float | None]]:
     return [[row, value] for row, value in zip(rows.tolist(), numbers(values[rows]), strict=True)]
 
 
-def _times(time_ns: NDArray[np.int64]) -> tuple[int | None, list[int]]:
+def times(time_ns: NDArray[np.int64]) -> tuple[int | None, list[int]]:
     if not time_ns.size:
         return None, []
     ms = time_ns // 1_000_000

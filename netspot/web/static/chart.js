@@ -253,6 +253,20 @@ const Chart = (() => {
     return two(date.getHours()) + ":" + two(date.getMinutes()) + (seconds ? ":" + two(date.getSeconds()) : "");
   }
 
+  // The date and a blank, unless it is today.
+  function day(ms) {
+    const date = new Date(ms), today = new Date();
+    return date.toDateString() === today.toDateString() ? "" : `${date.getFullYear()}-${String(date.getMonth() + 1).padStart(2, "0")}-${String(date.getDate()).padStart(2, "0")} `;
+  }
+
+  // One row in words.
+  function readout(data, row) {
+    const value = data.hi ? `${number(data.lo[row])} to ${number(data.hi[row])}` : number(data.v[row]);
+    const limits = [["from", data.d[row]], ["to", data.u[row]]].filter(([, limit]) => limit != null);
+    const normal = limits.length ? ", normal " + limits.map(([word, limit]) => `${word} ${number(limit)}`).join(" ") : "";
+    return `${day(data.t[row])}${clock(data.t[row])}: ${value}${normal}${data.a.includes(row) ? ", anomaly" : ""}`;
+  }
+
   // Three or four significant digits, thousands as k, M, G.
   function number(value) {
     if (value == null || !Number.isFinite(value)) return "\u2013";
@@ -304,5 +318,5 @@ const Chart = (() => {
     return steps.map((step) => (ms += step));
   }
 
-  return { draw, nearest, number, clock, unpack, unpackTimes };
+  return { draw, nearest, number, clock, day, readout, unpack, unpackTimes };
 })();

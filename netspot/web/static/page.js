@@ -268,7 +268,7 @@
 
   function incidentItem(incident, unfolded) {
     const start = Date.parse(incident.start), end = incident.end && Date.parse(incident.end);
-    const when = make("p", "", `${day(start)}${Chart.clock(start)}, `, end ? `lasted ${duration((end - start) / 1000)}` : make("span", "now", "still going on"));
+    const when = make("p", "", `${Chart.day(start)}${Chart.clock(start)}, `, end ? `lasted ${duration((end - start) / 1000)}` : make("span", "now", "still going on"));
     const item = make("li", end ? "" : "open", make("h3", "", incident.title), when, make("p", "", incident.stats.join(", ")));
     const box = make("details", "", make("summary", "", "Evidence"), evidence(incident));
     box.dataset.id = incident.id;
@@ -309,7 +309,7 @@
     const items = [...page.alarms].reverse().map((alarm) => {
       const what = alarm.event_type === "cleared" ? "back to normal" : `${Chart.number(alarm.value)}, normal ${alarm.event_type === "up" ? "to" : "from"} ${Chart.number(alarm.threshold)}`;
       const ms = Date.parse(alarm.time);
-      return make("li", "", make("span", "", `${alarm.stat}: ${what}${alarm.muted ? ", muted" : ""}`), make("span", "", day(ms) + Chart.clock(ms)));
+      return make("li", "", make("span", "", `${alarm.stat}: ${what}${alarm.muted ? ", muted" : ""}`), make("span", "", Chart.day(ms) + Chart.clock(ms)));
     });
     $("alarms").replaceChildren(...items);
     $("alarms-box").hidden = !items.length;
@@ -362,19 +362,13 @@
     if (detail.row != null && detail.row >= data.t.length) detail.row = options.at = null;
     Chart.draw($("detail-chart"), data, options);
     $("detail-chart").setAttribute("aria-label", `${stat.name} over time; left and right arrow keys read single values`);
-    $("detail-read").textContent = detail.row == null ? "" : readout(data, detail.row);
+    $("detail-read").textContent = detail.row == null ? "" : Chart.readout(data, detail.row);
     const last = lastRow(stat.data);
     const pairs = [["Value", `${Chart.number(last == null ? null : stat.data.v[last])} ${shortUnit(stat.name)}`], ["State", stat.state]];
     if (last != null && stat.data.u[last] != null) pairs.push(["Highest normal", Chart.number(stat.data.u[last])]);
     if (last != null && stat.data.d[last] != null) pairs.push(["Lowest normal", Chart.number(stat.data.d[last])]);
     pairs.push(["Learned", stat.needed ? `${count(stat.learned)} of ${count(stat.needed)} windows` : "not watched"]);
     facts($("detail-figures"), pairs);
-  }
-
-  function readout(data, row) {
-    const value = data.hi ? `${Chart.number(data.lo[row])} to ${Chart.number(data.hi[row])}` : Chart.number(data.v[row]);
-    const normal = data.u[row] == null ? "" : `, normal to ${Chart.number(data.u[row])}`;
-    return `${day(data.t[row])}${Chart.clock(data.t[row])}: ${value}${normal}${data.a.includes(row) ? ", anomaly" : ""}`;
   }
 
   function moveCursor(step) {
@@ -432,11 +426,6 @@
     if (s < 5400) return `${Math.round(s / 60)} min`;
     if (s < 129_600) return `${(s / 3600).toFixed(1)} h`;
     return `${(s / 86_400).toFixed(1)} days`;
-  }
-
-  function day(ms) {
-    const date = new Date(ms), today = new Date();
-    return date.toDateString() === today.toDateString() ? "" : `${date.getFullYear()}-${String(date.getMonth() + 1).padStart(2, "0")}-${String(date.getDate()).padStart(2, "0")} `;
   }
 
   function count(value) { return value == null ? "\u2013" : Math.round(value).toLocaleString("en").replaceAll(",", "\u202f"); }
