@@ -1,0 +1,188 @@
+"""The command ``netspot`` as its user meets it: output, files, exit statuses."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from netspot.packets import ACK, SYN
+from tests import frames as f
+
+T0 = 1_700_000_000 * 10**9
+
+
+def netspot(*args: str, stdin: bytes | None = None, timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "netspot", *args]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=timeout_s)
+
+
+def traffic(seconds: int = 5, a_second: int = 4) -> tuple[list[bytes], list[int]]:
+    """A SYN and some ACKs each second, and their times."""
+    packets = [f.eth(f.ip4(f.tcp(SYN if i % a_second == 0 else ACK))) for i in range(seconds * a_second)]
+    return packets, [T0 + i * 10**9 // a_second for i in range(len(packets))]
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    path = tmp_path / "home.pcap"
+    path.write_bytes(f.pcap(*traffic()))
+    return path
+
+
+def lines(output: bytes) -> list[dict[str, object]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_run_prints_one_json_line_a_statistic_and_window_in_a_pipe(capture: Path) -> None:
+    done = netspot("run", "-f", str(capture), "-s", "R_SYN", "-v")
+    assert done.returncode == 0, done.stderr
+    stats = [line for line in lines(done.stdout) if line["kind"] == "stat"]
+    assert [line["value"] for line in stats] == [0.25] * 5
+    assert {line["series"] for line in stats} == {"home.pcap"}
+    assert b"20 packets" in done.stderr
+
+
+def test_the_period_cuts_the_windows(capture: Path) -> None:
+    done = netspot("run", "-f", str(capture), "-s", "R_SYN", "-v", "-p", "500ms")
+    assert [line["value"] for line in lines(done.stdout) if line["kind"] == "stat"] == [0.5, 0.0] * 5
+
+
+def test_gzip_and_standard_input_give_the_same(capture: Path, tmp_path: Path) -> None:
+    zipped = tmp_path / "home.pcap.gz"
+    zipped.write_bytes(gzip.compress(capture.read_bytes()))
+    plain, from_gzip, from_stdin = (
+        [{**line, "series": ""} for line in lines(done.stdout) if line["kind"] == "stat" and line["stat"] != "PERF"]
+        for done in (
+            netspot("run", "-f", str(capture), "-v"),
+            netspot("run", "-f", str(zipped), "-v"),
+            netspot("run", "-f", "-", "-v", stdin=capture.read_bytes()),
+        )
+    )
+    assert plain and plain == from_gzip == from_stdin
+
+
+def test_counters_are_written_a_row_a_window(capture: Path, tmp_path: Path) -> None:
+    counts = tmp_path / "counts.csv"
+    assert netspot("run", "-f", str(capture), "--counters", str(counts)).returncode == 0
+    rows = list(csv.DictReader(counts.open()))
+    assert [(row["start_ns"], row["SYN"], row["IP"]) for row in rows] == [
+        (str(T0 + i * 10**9), "1", "4") for i in range(5)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "says"),
+    [
+        (b"", 2, b"empty"),
+        (b"GIF89a, no capture at all", 2, b"no capture"),
+        (f.pcap(*traffic())[:-7], 3, b"byte"),
+        (f.pcap(*traffic())[:24] + struct.pack("<4I", 1_700_000_000, 0, 0x7FFFFFFF, 0x7FFFFFFF), 3, b"2147483647"),
+        (f.pcap([b"\0" * 60], link_type=9999 & 0xFFFF), 2, b"9999"),
+    ],
+    ids=["empty", "no capture", "cut", "2 GB record", "unknown link"],
+)
+def test_bad_captures_end_in_one_line(tmp_path: Path, content: bytes, status: int, says: bytes) -> None:
+    path = tmp_path / "bad.pcap"
+    path.write_bytes(content)
+    done = netspot("run", "-f", str(path), "-v", "-s", "R_SYN")
+    assert done.returncode == status, done.stderr
+    complaint = [line for line in done.stderr.splitlines() if line.startswith(b"netspot: ")]
+    assert len(complaint) == 1
+    assert b"bad.pcap" in complaint[0] and says in complaint[0]
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_cut_capture_is_counted_and_exported_before_the_complaint(tmp_path: Path) -> None:
+    path = tmp_path / "cut.pcap"
+    path.write_bytes(f.pcap(*traffic())[:-7])
+    done = netspot("run", "-f", str(path), "-v", "-s", "TRAFFIC")
+    assert done.returncode == 3
+    assert [line["value"] for line in lines(done.stdout) if line["kind"] == "stat"] == [4, 4, 4, 4, 3]
+
+
+def test_time_that_jumps_by_years_is_no_error(tmp_path: Path) -> None:
+    packets, _ = traffic(1)
+    path = tmp_path / "jump.pcap"
+    path.write_bytes(f.pcap(packets, [T0, T0 + 10**18, 0, T0]))
+    done = netspot("run", "-f", str(path), "-v", "-s", "TRAFFIC", timeout_s=20)
+    assert done.returncode == 0
+    assert len([line for line in lines(done.stdout) if line["kind"] == "stat"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["run", "-d", "nosuch0"], b"nosuch0"),
+        (["run", "-f", "/nowhere/x.pcap"], b"/nowhere/x.pcap"),
+        (["run", "-s", "R_SYM", "-f", "x"], b"R_SYN"),
+        (["run", "-p", "fast", "-f", "x"], b"fast"),
+        (["run", "--miner.ring_mub", "4"], b"ring_mib"),
+        (["run", "--spot.q"], b"--spot.q"),
+        (["check", "/nowhere/netspot.yaml"], b"/nowhere/netspot.yaml"),
+        (["run", "--counters", "/nowhere/x.csv", "-f", "x"], b"/nowhere/x.csv"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_what_is_accepted(args: list[str], says: bytes) -> None:
+    done = netspot(*args)
+    assert done.returncode == 2
+    assert says in done.stderr and b"Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_defaults_pass_their_own_check(tmp_path: Path) -> None:
+    path = tmp_path / "netspot.yaml"
+    path.write_bytes(netspot("defaults").stdout)
+    done = netspot("check", str(path))
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_check_tells_every_mistake_at_once_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "netspot.yaml"
+    path.write_text("miner:\n  devise: eth0\nspot:\n  q: 2\n")
+    done = netspot("check", str(path))
+    assert done.returncode == 2
+    for line, word in ((2, b"device"), (4, b"spot.q")):
+        assert any(b"%s:%d" % (str(path).encode(), line) in said and word in said for said in done.stderr.splitlines())
+
+
+def test_lists_are_complete_and_machine_readable() -> None:
+    listed = json.loads(netspot("ls", "--json").stdout)
+    assert {"R_SYN", "TRAFFIC", "PERF"} <= {stat["name"] for stat in listed["stats"]}
+    assert all(stat["help"] and stat["unit"] for stat in listed["stats"])
+    counters = {counter["name"] for counter in listed["counters"]}
+    assert all(set(stat["needs"]) <= counters for stat in listed["stats"])
+    assert {"lo"} <= {device["name"] for device in json.loads(netspot("devices", "--json").stdout)}
+
+
+def test_check_knows_the_statistics(tmp_path: Path) -> None:
+    path = tmp_path / "netspot.yaml"
+    path.write_text("analyzer:\n  stats: [R_SYM]\n")
+    done = netspot("check", str(path))
+    assert done.returncode == 2
+    assert b"%s:2" % str(path).encode() in done.stderr and b"R_SYN" in done.stderr
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv, to drop a capability"
+)
+def test_no_permission_names_the_capability_and_the_command() -> None:
+    without = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"]
+    command = [*without, sys.executable, "-m", "netspot", "run", "-d", "lo"]
+    done = subprocess.run(command, capture_output=True, timeout=30)
+    assert done.returncode == 2
+    assert b"CAP_NET_RAW" in done.stderr and b"setcap" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(capture: Path) -> None:
+    command = f"{sys.executable} -m netspot run -f {capture} -v | head -n 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=30)
+    assert b"Traceback" not in done.stderr
