@@ -88,14 +88,8 @@ class Spool:
             kept = [event for event in self._memory if event.id not in gone]
             gone -= {event.id for event in self._memory}
             self._memory = deque(kept)
-        if not (gone and self._db):
-            return
-        try:
-            self._delete_rows(gone | self._acked)
-            self._acked.clear()
-        except sqlite3.Error as error:
-            self._acked |= gone
-            self._failed(error)
+        self._acked |= gone
+        self._clear_acked()
 
     def checkpoint(self) -> None:
         """Force what was appended onto the medium; from any thread, with a connection of its own."""
@@ -110,6 +104,7 @@ class Spool:
     def close(self) -> None:
         if self._disk_due():
             self._to_disk()
+        self._clear_acked()
         if self._db is not None:
             self._db.close()
             self._db = None
@@ -172,9 +167,15 @@ class Spool:
         oldest = self.pending(0, 1)
         self.delete(event.id for event in oldest)
 
-    def _delete_rows(self, ids: set[int]) -> None:
-        assert self._db is not None
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("DELETE FROM event WHERE id = ?", ((number,) for number in ids))
-        self._db.execute("COMMIT")
-        self._rows -= len(ids)
+    def _clear_acked(self) -> None:
+        if not self._acked or self._db is None:
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            done = self._db.executemany("DELETE FROM event WHERE id = ?", ((number,) for number in self._acked))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._failed(error)
+            return
+        self._rows -= done.rowcount  # one that was dropped meanwhile is not there any more
+        self._acked.clear()
