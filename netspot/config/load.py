@@ -118,10 +118,15 @@ def _outside(found: Values, folder: Path, env: Mapping[str, str], mistakes: Mist
             _put_given(found, path, _from_secrets(given, path, secrets, mistakes))
         elif not given and env.get(option.variable):
             found[path] = Given(env[option.variable], "str", f"${option.variable}", secret=True)
-        elif not given and "CREDENTIALS_DIRECTORY" in env and credential.is_file():
+        elif not given and "CREDENTIALS_DIRECTORY" in env and _holds_text(credential):
             _put_given(
                 found, path, _secret_file(Given(str(credential), "str", "$CREDENTIALS_DIRECTORY"), folder, mistakes)
             )
+
+
+def _holds_text(credential: Path) -> bool:
+    """The unit's default, for who has no such file, is an empty line."""
+    return credential.is_file() and not credential.read_bytes().isspace()
 
 
 def _put_given(found: Values, path: str, given: Given | None) -> None:
