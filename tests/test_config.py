@@ -18,6 +18,7 @@ from netspot.config.options import OPTIONS
 from netspot.config.text import PACKAGED, defaults, manpage, reference
 from netspot.errors import ConfigError
 
+EFFORT = 100 if os.environ.get("NETSPOT_LONG") else 1
 ROOT = Path(__file__).parents[1]
 
 
@@ -193,6 +194,13 @@ def test_every_mistake_at_once_in_the_order_of_lines():
     ]
 
 
+def test_hundreds_of_mistakes_are_told_in_part_and_at_once():
+    found = mistakes("".join(f"key{number}: 1\n" for number in range(6000)))
+    assert len(found) == 101
+    assert found[-1] == "and 5900 more"
+    assert "201 names; 200 are possible" in mistakes("".join(f"counters.A{number}: tcp\n" for number in range(201)))[0]
+
+
 def test_names_are_checked_against_those_that_exist():
     config = c.parse(
         "analyzer:\n  stats: [R_SIN, MINE, R_ACK@10]\nspot:\n  R_ACKK: {q: 1e-5}\nmute:\n  - stat: NOPE\n"
@@ -291,6 +299,8 @@ def test_a_secret_comes_from_the_first_place_that_has_it(folder):
     (credentials / "mqtt-password").write_text("from credential\n")
     places = {"CREDENTIALS_DIRECTORY": str(credentials)}
     assert load(folder, **places).exporter.mqtt.password == "from credential"
+    (credentials / "mqtt-password").write_text("\n")
+    assert load(folder, **places).exporter.mqtt.password is None
     places["NETSPOT_MQTT_PASSWORD"] = "from environment"
     assert load(folder, **places).exporter.mqtt.password == "from environment"
     (folder / "word").write_text("from file\n")
@@ -374,6 +384,8 @@ def test_a_change_of_a_configuration_that_no_file_gave():
         ({"miner": {"ring_mib": 10**5000}}, "request: miner.ring_mib = a number of more"),
         ({"node": {"a": 1}}, "request: node = (a mapping)"),
         ({1: 2}, "request: 1: unknown"),
+        ("node", "request: node: a mapping of options is wanted"),
+        (None, "a mapping of options is wanted"),
     ],
 )
 def test_a_change_is_checked_whole(change, expected):
@@ -448,7 +460,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100 * EFFORT, deadline=None)
 @given(st.text() | st.lists(PIECES, max_size=40).map("".join) | TREES.map(lambda tree: json.dumps(tree)))
 def test_any_text_is_a_configuration_or_a_clear_error(text):
     try:
@@ -457,7 +469,7 @@ def test_any_text_is_a_configuration_or_a_clear_error(text):
         assert all(line.startswith(("f.yaml:", "and ")) and line.isprintable() for line in str(error).split("\n"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100 * EFFORT, deadline=None)
 @given(st.dictionaries(st.sampled_from(WORDS) | st.text(), TREES, max_size=5))
 def test_any_change_is_a_configuration_or_a_clear_error(tree):
     try:
@@ -468,7 +480,7 @@ def test_any_change_is_a_configuration_or_a_clear_error(tree):
         assert c.changed(c.Config(), json.loads(json.dumps(c.to_dict(config, secrets=True)))) == config
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100 * EFFORT, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(WORDS) | st.text(), st.text() | PIECES), max_size=4))
 def test_any_option_of_the_command_line_is_taken_or_a_clear_error(pairs):
     try:
@@ -477,7 +489,7 @@ def test_any_option_of_the_command_line_is_taken_or_a_clear_error(pairs):
         assert all(line.startswith("--") or line.isprintable() for line in str(error).split("\n"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100 * EFFORT, deadline=None)
 @given(data=st.binary())
 def test_any_file_is_a_configuration_or_a_clear_error(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "any.yaml"

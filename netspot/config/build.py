@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from netspot.config.kinds import LIST_ITEMS
 from netspot.config.options import CLASSIC, OPTIONS, Config, SpotConfig
 from netspot.config.settings import Values, complaint, is_below, option_at
-from netspot.config.tree import Mistakes
+from netspot.config.tree import MISTAKES, Mistakes
 from netspot.errors import ConfigError
-
-MISTAKES = 100  # told at most
 
 ATTRIBUTES = {option.attribute: option for option in OPTIONS.values()}
 
@@ -69,6 +68,9 @@ def _contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         if spot.q is not None and not spot.q < 1 - spot.level:
             text = f"{prefix}.q = {spot.q:g}: must lie in ]0, {1 - spot.level:g}[ (1 - level)"
             yield paths, f"{place(config, *paths)}: {text}"
+    for path, own in (("spot", config.spot_stats), ("counters", config.counters), ("stats", config.stats)):
+        if len(own) > LIST_ITEMS:
+            yield (), f"{place(config, path)}: {path}: {len(own)} names; {LIST_ITEMS} are possible"
     for path, part in (("exporter.mqtt", config.exporter.mqtt), ("web.tls", config.web)):
         pair = (f"{path}.cert", f"{path}.key")
         if (part.cert is None) != (part.key is None):
@@ -93,8 +95,9 @@ def place(config: Config, *paths: str) -> str:
 def raise_all(mistakes: Mistakes) -> None:
     """Raise ConfigError if there are any, those of one file in the order of its lines."""
     if mistakes:
-        files = list(dict.fromkeys(_file_and_line(text)[0] for text in mistakes))
-        mistakes.sort(key=lambda text: (files.index(_file_and_line(text)[0]), _file_and_line(text)[1]))
+        places = [_file_and_line(text) for text in mistakes]
+        order = {file: rank for rank, file in enumerate(dict.fromkeys(file for file, _ in places))}
+        mistakes.sort(key=lambda text: (order[_file_and_line(text)[0]], _file_and_line(text)[1]))
         more = [f"and {len(mistakes) - MISTAKES} more"] if len(mistakes) > MISTAKES else []
         raise ConfigError("\n".join(mistakes[:MISTAKES] + more))
 

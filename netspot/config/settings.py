@@ -9,7 +9,8 @@ from typing import Any
 from netspot.config import kinds, rules, tree
 from netspot.config.kinds import Given, nearest
 from netspot.config.options import INCLUDE, OPTIONS, SECTIONS, Option
-from netspot.config.tree import Mistakes
+from netspot.config.tree import MISTAKES, Mistakes
+from netspot.errors import ConfigError
 
 REQUEST = "request"  # the place of a value that came over REST or MQTT
 
@@ -48,7 +49,8 @@ def flatten(given: Given | None, found: Values, mistakes: Mistakes, prefix: str 
                 mistakes.append(f"{value.where}: {path} is given twice, first at {found[path].where}")
             found[path] = value
         elif not _is_section(path, value):
-            mistakes.append(_unknown(path, key, prefix, value.where))
+            enough = len(mistakes) >= MISTAKES  # looking for the nearest key takes milliseconds
+            mistakes.append(path if enough else _unknown(path, key, prefix, value.where))
         elif value.tag == "map":
             flatten(value, found, mistakes, path + ".")
         elif value.tag != "null":
@@ -93,6 +95,8 @@ def overridden(overrides: Sequence[tuple[str, str]], mistakes: Mistakes) -> Valu
 
 def requested(mapping: Mapping[str, Any], mistakes: Mistakes) -> Values:
     """A mapping of JSON by dotted path; a request names no files to be read."""
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{REQUEST}: {Given(str(mapping), 'str', '').shown()}: a mapping of options is wanted")
     found: Values = {}
     flatten(tree.plain(dict(mapping), REQUEST), found, mistakes)
     for path in [path for path in found if path in FILES or path == "include"]:

@@ -19,6 +19,8 @@ NODES = 20_000  # scalars, lists and mappings of one file
 DEPTH = 16  # mappings and lists inside one another
 SCALAR_TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("bool", "null", "int", "float")}
 
+MISTAKES = 100  # told at most
+
 Mistakes = list[str]
 
 
