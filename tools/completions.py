@@ -11,8 +11,11 @@ def bash(name: str, command: Command, settings: list[Argument]) -> str:
     """A function that walks the words up to the cursor: ``at`` becomes the path of the command, such as /config/get."""
     values: dict[str, list[str]] = {}  # what completes a value -> "command option" patterns
     for sub in command.all():
-        for one in (option for option in sub.options if option.metavar):
-            values.setdefault(_bash_value(one), []).extend(f'"{_path(sub)} {flag}"' for flag in one.flags)
+        for one in (
+            option for option in sub.options if option.metavar and (sub is command or option not in command.options)
+        ):
+            before = '*"' if sub is command else f'"{_path(sub)}'
+            values.setdefault(_bash_value(one), []).extend(f'{before} {flag}"' for flag in one.flags)
     for one in settings:
         values.setdefault(_bash_value(one), []).append(f'*" {one.long}"')
     paths = "|".join(_path(sub) for sub in list(command.all())[1:])

@@ -23,7 +23,7 @@ def manpage(name: str, section: int, command: Command, version: str, date: str) 
         lines.append(".SH COMMANDS")
     for sub in list(command.all())[1:]:
         lines += [f".SS {roff(' '.join(sub.path))}", *roff_lines(sub.description or sub.help)]
-        lines += [".PP", *roff_lines(sub.usage), *_arguments(sub)]
+        lines += [".PP", *roff_lines(_own_usage(sub, command)), *_arguments(sub, command.arguments)]
     if command.epilog:
         lines += [".SH NOTES", *_verbatim(command.epilog)]
     if section == 8:
@@ -34,10 +34,18 @@ def manpage(name: str, section: int, command: Command, version: str, date: str) 
     return "\n".join([*lines, ".SH SEE ALSO", *(line + "," for line in see[:-1]), see[-1]]) + "\n"
 
 
-def _arguments(command: Command) -> list[str]:
+def _own_usage(command: Command, program: Command) -> str:
+    """The usage without the options that stand in the program's own."""
+    usage = command.usage
+    for option in program.options:
+        usage = usage.replace(f" [{' '.join(filter(None, (option.flags[0], option.metavar)))}]", "")
+    return usage
+
+
+def _arguments(command: Command, told: tuple[Argument, ...] = ()) -> list[str]:
     lines = []
     for argument in command.arguments:
-        if argument.flags != ("-h", "--help"):
+        if argument.flags != ("-h", "--help") and argument not in told:
             lines += [".TP", _head(argument), *(roff_lines(argument.help) or ["\\&"])]
     return lines
 
