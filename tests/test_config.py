@@ -217,6 +217,12 @@ def test_names_are_checked_against_those_that_exist():
     ]
 
 
+def test_wrong_names_are_told_with_all_the_rest(folder):
+    (folder / "conf.d/a.yaml").write_text("nod: x\nspot: {R_SIN: {q: 1e-5}}\n")
+    with pytest.raises(ConfigError, match="(?s)a.yaml:1: nod: .*a.yaml:2: spot.R_SIN: .*R_SYN"):
+        c.load(folder / "netspot.yaml", env={}, known=(["R_SYN"], ["SYN"]))
+
+
 def test_warnings():
     mqtt = "exporter: {mqtt: {host: nas, username: a, password: b, %s}}"
     assert "unencrypted" in c.warnings(c.parse(mqtt % "port: 1"))[0]

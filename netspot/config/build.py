@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from netspot.errors import ConfigError
 ATTRIBUTES = {option.attribute: option for option in OPTIONS.values()}
 
 
-def build(found: Values, mistakes: Mistakes) -> Config:
+def build(found: Values, mistakes: Mistakes, further: Callable[[Config], Mistakes] | None = None) -> Config:
+    """The configuration, or ConfigError with all of ``mistakes``, those of the values and what ``further`` finds."""
     values: dict[str, Any] = {}
     bad: set[str] = set()
     for path, given in found.items():
@@ -38,6 +39,7 @@ def build(found: Values, mistakes: Mistakes) -> Config:
         given=found,
     )
     mistakes += [text for paths, text in _contradictions(config) if not bad.intersection(paths)]
+    mistakes += further(config) if further else []
     raise_all(mistakes)
     return config
 

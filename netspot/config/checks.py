@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from netspot.config.build import place, raise_all
 from netspot.config.kinds import did_you_mean
 from netspot.config.options import Config
+from netspot.config.tree import Mistakes
 
 SEE_LS = "`netspot ls` shows them"
 
@@ -32,7 +33,12 @@ def warnings(config: Config) -> tuple[str, ...]:
 
 
 def check_names(config: Config, stats: Iterable[str], counters: Iterable[str]) -> None:
-    """Raise ConfigError for names that are neither among ``stats`` and ``counters`` nor the owner's own."""
+    """Raise ConfigError for names that are neither among netspot's ``stats`` and ``counters`` nor the owner's own."""
+    raise_all(wrong_names(config, stats, counters))
+
+
+def wrong_names(config: Config, stats: Iterable[str], counters: Iterable[str]) -> Mistakes:
+    """One line for each name that nothing has, and for each of the owner's own that netspot has already."""
     known = {*stats, *config.stats}
     used = [("analyzer.stats", name) for name in config.analyzer.stats or ()]
     used += [(f"spot.{name}", name) for name in config.spot_stats]
@@ -48,7 +54,7 @@ def check_names(config: Config, stats: Iterable[str], counters: Iterable[str]) -
             for name in own
             if name in taken
         ]
-    raise_all(mistakes)
+    return mistakes
 
 
 def node_name(config: Config) -> str:

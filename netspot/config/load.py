@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from netspot.config import kinds, tree
 from netspot.config.build import build
+from netspot.config.checks import wrong_names
 from netspot.config.kinds import Given, did_you_mean
 from netspot.config.options import INCLUDE, Config
 from netspot.config.settings import FILES, OUTSIDE, Values, complaint, flatten, overridden
@@ -21,12 +22,14 @@ def load(
     path: str | os.PathLike[str] | None = None,
     overrides: Sequence[tuple[str, str]] = (),
     env: Mapping[str, str] | None = None,
+    known: tuple[Collection[str], Collection[str]] | None = None,
 ) -> Config:
     """The configuration of the file (None: of no file), what it includes, the environment, and the command line.
 
-    ``overrides`` are pairs such as ("miner.device", "eth0"), which win. Raises ConfigError, one line a mistake.
+    ``overrides`` are pairs such as ("miner.device", "eth0"), which win. ``known``, the names of netspot's statistics
+    and counters, adds what ``check_names`` would find. Raises ConfigError, one line a mistake.
     """
-    return load_with(path, overrides, env, {})
+    return load_with(path, overrides, env, {}, known)
 
 
 def parse(text: str, name: str = "text", overrides: Sequence[tuple[str, str]] = ()) -> Config:
@@ -43,7 +46,9 @@ def load_with(
     overrides: Sequence[tuple[str, str]],
     env: Mapping[str, str] | None,
     texts: Mapping[Path, str],
+    known: tuple[Collection[str], Collection[str]] | None = None,
 ) -> Config:
+    """``load`` with other texts for some of the included files."""
     env = os.environ if env is None else env
     mistakes: Mistakes = []
     found: Values = {}
@@ -52,7 +57,7 @@ def load_with(
     found |= overridden(overrides, mistakes)
     folder = Path(path).parent if path is not None else Path()
     _outside(found, folder, env, mistakes)
-    return build(found, mistakes)
+    return build(found, mistakes, (lambda config: wrong_names(config, *known)) if known else None)
 
 
 def _flatten_files(path: Path, found: Values, mistakes: Mistakes, texts: Mapping[Path, str]) -> None:
