@@ -20,6 +20,7 @@ from netspot.snapshot import Board, Snapshot
 from netspot.web import access, page, views, wire
 
 ANSWER_S = 5.0  # how long a request waits for the main loop
+CURSOR_ROWS = 120  # a poll whose cursor is further behind starts anew
 DEVICES_S = 5.0  # for so long the list of interfaces is good
 MUTE_MAX_S = 7 * 86_400
 COOKIE = "netspot"
@@ -61,6 +62,7 @@ class App:
         self._base = "/" + config.base.strip("/")
         self._local = (config.listen or "").startswith("unix:")
         self._devices: tuple[float, Any] = (-DEVICES_S, [])
+        self._whole: tuple[str, bytes] = ("", b"")  # the newest answer to a poll without a cursor, by its tag
         self._bottle = self._routes()
 
     def _routes(self) -> bottle.Bottle:
@@ -154,18 +156,23 @@ class App:
         snapshot, board = self._read(), self.board
         query = wire.query("since", "epoch")
         since = wire.whole(query, "since", 0, 2**53)
-        if query.get("epoch") != board.epoch or (since is not None and since > snapshot.seq):
+        if query.get("epoch") != board.epoch or (since is not None and not 0 <= snapshot.seq - since <= CURSOR_ROWS):
             since = None
         changer = self.may_change()
         tag = f'"{board.epoch}-{snapshot.seq}-{since}-{changer:d}"'
-
-        def body() -> bytes:
-            out = views.poll(board, snapshot, since)
-            out["status"]["may_change"] = changer
-            return encode(out).encode()
-
         bottle.response.content_type = "application/json"
-        return self._tagged(tag, body, "no-store")
+        return self._tagged(tag, lambda: self._news(tag, board, snapshot, since, changer), "no-store")
+
+    def _news(self, tag: str, board: Board, snapshot: Snapshot, since: int | None, changer: bool) -> bytes:
+        known, body = self._whole  # the whole is made once for all who begin to look at the same time
+        if known == tag:
+            return body
+        news = views.poll(board, snapshot, since)
+        news["status"]["may_change"] = changer
+        body = encode(news).encode()
+        if since is None:
+            self._whole = tag, body
+        return body
 
     def get_stats(self) -> Json:
         board, samples = self.board, self._read().samples
@@ -198,7 +205,9 @@ class App:
             return found[0]
         path = self._captures(key) if key != name and re.fullmatch(r"[A-Za-z0-9_-]{1,80}", key) else None
         if path is None:
-            raise bottle.HTTPError(404, f"there is no {'capture of' if key != name else ''} incident {key[:80]!r}")
+            raise bottle.HTTPError(
+                404, f"there is no {'incident' if key == name else 'capture of incident'} {key[:80]!r}"
+            )
         answer = bottle.static_file(path.name, root=str(path.parent), mimetype="application/vnd.tcpdump.pcap")
         answer.set_header("Content-Disposition", f'attachment; filename="{key}.pcap"')
         return answer

@@ -20,6 +20,7 @@ from typing import Any
 
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
@@ -33,6 +34,7 @@ from netspot.web.app import App
 from netspot.web.wire import BODY_MAX
 
 WORKERS = 2
+NICE = 5  # what the page's threads add to the niceness of the capture
 STACK = 256 * 1024  # [byte] of each thread
 CONNECTIONS = 96  # at once; one more closes the one that has been waiting longest
 REQUEST_S = 20.0  # from the first byte of a request to its last, and from the first byte of an answer to its last
@@ -44,6 +46,33 @@ log = logging.getLogger(__name__)
 
 class NotYet(Exception):
     """TLS has no whole record to give."""
+
+
+class Workers(ThreadedTaskDispatcher):  # type: ignore[misc]
+    """The threads that answer; the capture goes first."""
+
+    def handler_thread(self, thread_no: int) -> None:
+        _step_back()
+        super().handler_thread(thread_no)
+
+
+def _step_back() -> None:
+    """Lower the priority of this thread (Linux takes a thread's id here)."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+
+class OneRequest(HTTPRequestParser):  # type: ignore[misc]
+    """Parses one request; what a client sends ahead of its answer stays in ``rest``, for later."""
+
+    rest = b""
+
+    def received(self, data: bytes) -> int:
+        taken: int = super().received(data)
+        if self.completed and taken < len(data):
+            self.rest = data[taken:]
+            return len(data)
+        return taken
 
 
 class Refusal(ErrorTask):  # type: ignore[misc]
@@ -62,10 +91,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     """One connection; ``since`` is when it began to owe us a request, or we owe it the end of an answer [s]."""
 
     error_task_class = Refusal
+    parser_class = OneRequest
+    request: OneRequest | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.since = time.monotonic()
         self.served = False
+        self._ahead = b""  # at most what one recv brings
         super().__init__(*args, **kwargs)
 
     def late(self, now: float) -> bool:
@@ -78,7 +110,18 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def received(self, data: bytes) -> Any:
         if self.request is None:
             self.since = time.monotonic()
-        return super().received(data)
+            self.request = self.parser_class(self.adj)
+        parser = self.request
+        out = super().received(data)
+        self._ahead = parser.rest
+        return out
+
+    def readable(self) -> bool:
+        """Asked before each poll. One answer leaves before the next request is looked at: memory stays bounded."""
+        idle = not self.requests and not self.total_outbufs_len
+        if idle and self._ahead and not self.will_close and not self.close_when_flushed:
+            self.received(self._ahead)
+        return bool(super().readable())
 
     def service(self) -> None:
         super().service()
@@ -113,7 +156,7 @@ class Patience:
         now = time.monotonic()
         for channel in list(self.active_channels.values()):
             if channel.late(now):
-                channel.will_close = True
+                channel.handle_close()  # at once: a socket that is never writable would stay
 
     def handle_accept(self) -> None:
         waiting = [channel for channel in self.active_channels.values() if not channel.requests]
@@ -170,7 +213,6 @@ class WebServer:
             max_request_header_size=HEADER_MAX,
             max_request_body_size=BODY_MAX,
             recv_bytes=32_768,  # a TLS record whole, or poll would not tell of its rest
-            send_bytes=1,
             asyncore_use_poll=True,
             ident=None,
             log_socket_errors=False,
@@ -179,7 +221,7 @@ class WebServer:
         unix = sock.family == socket.AF_UNIX
         before = threading.stack_size(STACK)
         try:
-            self._dispatcher = ThreadedTaskDispatcher()
+            self._dispatcher = Workers()
             self._dispatcher.set_thread_count(WORKERS)
             self._server = (UnixServer if unix else TcpServer)(
                 self.app,
@@ -201,6 +243,7 @@ class WebServer:
         return int(self._server.socket.getsockname()[1])
 
     def _run(self) -> None:
+        _step_back()
         try:
             self._server.run()
         except OSError as error:

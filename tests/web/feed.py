@@ -16,9 +16,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from netspot import commands
 from netspot.config import WebConfig
@@ -179,6 +180,54 @@ class Feed:
         }
 
 
+class Served:
+    """A feed, its main loop and its web server, each in a thread: a context manager."""
+
+    def __init__(self, past: int = 130, period_s: float = 1.0, attacks: Sequence[str] = (), **web: Any) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="netspot-feed-")
+        self.period_ns = int(period_s * 1e9)
+        started_ns = time.time_ns() - past * self.period_ns
+        self.board = Board(Info("pi-kitchen", "eth0", "3.0.0", started_ns, self.period_ns, MADE))
+        self.feed = Feed(self.board, seed=1)
+        self.captures: dict[str, Path] = {}
+        self._next_ns = time.time_ns() // self.period_ns * self.period_ns
+        for back in range(past, 0, -1):
+            if back in (45, 200):
+                self.feed.attacked = dict.fromkeys(attacks, 6)
+            self.feed.step(self._next_ns - back * self.period_ns)
+        config = WebConfig(**{"listen": "127.0.0.1:0", **web})
+        view = self.feed.settings
+        folder = self.folder.name
+        self.server = WebServer(config, self.board, self.feed.commands, lambda: view, folder, self.captures.get)
+        self.stepping = True
+        self._ended = threading.Event()
+        self._loop = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        self._loop.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._loop.join(5)
+        self.server.close()
+        self.folder.cleanup()
+
+    @property
+    def token(self) -> str:
+        return (Path(self.folder.name) / "token").read_text().strip()
+
+    def run(self) -> None:
+        """Step at the end of each window, and carry out commands, until the end."""
+        while not self._ended.wait(0.02):
+            self.feed.commands.serve(self.feed.handlers)
+            if time.time_ns() >= self._next_ns:
+                if self.feed.running and self.stepping:
+                    self.feed.step(self._next_ns)
+                self._next_ns += self.period_ns
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--listen", default="127.0.0.1:0")
@@ -187,40 +236,12 @@ def main() -> None:
     parser.add_argument("--read", default="open")
     parser.add_argument("--base", default="/")
     parser.add_argument("--attack", nargs="*", default=[], help="statistics attacked shortly before the start")
-    parser.add_argument("--open", action="store_true", help="leave the last attack going")
     args = parser.parse_args()
-    period_ns = int(args.period * 1e9)
-    board = Board(Info("pi-kitchen", "eth0", "3.0.0", time.time_ns() - args.past * period_ns, period_ns, MADE))
-    feed = Feed(board, seed=1)
-    now_ns = time.time_ns() // period_ns * period_ns
-    for back in range(args.past, 0, -1):
-        if args.attack and back in (45, 200):
-            feed.attacked = dict.fromkeys(args.attack, 6)
-        if args.open and back == 3:
-            feed.attacked = {args.attack[0]: 10_000}
-        feed.step(now_ns - back * period_ns)
-    with tempfile.TemporaryDirectory() as folder:
-        config = WebConfig(listen=args.listen, read=args.read, base=args.base)
-        server = WebServer(config, board, feed.commands, lambda: feed.settings, folder)
-        server.start()
-        port = None if args.listen.startswith("unix:") else server.port
-        print(json.dumps({"port": port, "token": (Path(folder) / "token").read_text().strip()}), flush=True)
-        threading.Thread(target=_read_attacks, args=(feed,), daemon=True).start()
-        next_ns = now_ns + period_ns
-        while feed.running is not None:
-            time.sleep(max(0.0, min(0.05, (next_ns - time.time_ns()) / 1e9)))
-            feed.commands.serve(feed.handlers)
-            if time.time_ns() >= next_ns:
-                if feed.running:
-                    feed.step(next_ns)
-                next_ns += period_ns
-        server.close()
-
-
-def _read_attacks(feed: Feed) -> None:
-    for line in sys.stdin:
-        feed.attacked[line.strip()] = 3
-    feed.running = None  # type: ignore[assignment]
+    with Served(args.past, args.period, args.attack, listen=args.listen, read=args.read, base=args.base) as served:
+        port = None if args.listen.startswith("unix:") else served.server.port
+        print(json.dumps({"port": port, "token": served.token}), flush=True)
+        for line in sys.stdin:
+            served.feed.attacked[line.strip()] = 3
 
 
 if __name__ == "__main__":
