@@ -35,7 +35,7 @@ from netspot.web.wire import BODY_MAX
 
 WORKERS = 2
 NICE = 5  # what the page's threads add to the niceness of the capture
-STACK = 256 * 1024  # [byte] of each thread
+STACK = 512 * 1024  # [byte] of each thread
 CONNECTIONS = 96  # at once; one more closes the one that has been waiting longest
 REQUEST_S = 20.0  # from the first byte of a request to its last, and from the first byte of an answer to its last
 IDLE_S = 75.0  # a connection kept alive without a request; longer than a browser's pause between polls

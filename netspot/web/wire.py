@@ -15,6 +15,7 @@ import bottle
 from netspot.events import encode
 
 BODY_MAX = 65_536  # [byte]
+BRACKETS = 500  # that open, in a body: the parser recurses in C, and these threads have small stacks
 GZIP_FROM = 600  # [byte] below that, a packet is a packet
 
 Json = dict[str, Any]
@@ -89,8 +90,11 @@ def body(*known: str) -> Json:
     kind = (bottle.request.content_type or "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise bottle.HTTPError(415, "send the body as application/json")
+    raw = raw_body()
+    if raw.count(b"[") + raw.count(b"{") > BRACKETS:
+        raise bottle.HTTPError(400, f"the body has more than {BRACKETS} lists and objects")
     try:
-        body = json.loads(raw_body(), parse_constant=refuse_constant)
+        body = json.loads(raw, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise bottle.HTTPError(400, f"the body is no JSON: {str(error)[:200]}") from None
     if not isinstance(body, dict):
