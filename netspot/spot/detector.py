@@ -17,8 +17,6 @@ Side = Literal["up", "down"]
 INCIDENT_GAP = 20
 # Beyond this, differences and sums of values could overflow; nothing that is measured is that large.
 VALUE_MAX = 1e300
-# An alarm that is learnt counts at most so many times the excess of the threshold: one wild value moves the law little.
-LEARN_CAP = 1.5
 STATE_VERSION = 1
 
 
@@ -226,7 +224,7 @@ class Spot:
             self._waiting.clear()
         else:
             self._alarms = 0
-            self._waiting = [(side, self._capped(value - tail.t, tail))]
+            self._waiting = [(side, tail.capped(value))]
         self._alarms += 1
         self._calm = 0
         self._held += 1
@@ -235,10 +233,6 @@ class Spot:
         if relearning:
             self.relearn()
         return Verdict("alarm", side, threshold, probability, relearning)
-
-    @staticmethod
-    def _capped(excess: float, tail: Tail) -> float:
-        return min(excess, LEARN_CAP * (tail.z - tail.t)) if tail.z > tail.t else excess
 
     def _pass(self) -> None:
         """Count a value that raised no alarm, and close the gap after an alarm when it is long enough."""

@@ -14,7 +14,9 @@ from netspot.spot.quantile import RULES
 # As many excesses of an exponential tail are believed to have been seen before the first real one: a shape fitted on
 # twenty excesses is mostly noise, and that noise, extrapolated, is what makes thresholds wrong by a factor.
 PRIOR_EXCESSES = 10
-GAMMA_MIN, GAMMA_MAX = -1.0, 1.0
+GAMMA_MIN, GAMMA_MAX = -3.0, 1.0
+# An alarm is learnt as a value passed so many times less often than the threshold, at most.
+LEARN_CAP = 10
 # The law is fitted anew once this share of the memory has changed; z follows N_t and n at every value above t.
 REFIT_SHARE = 0.01
 PROBABILITY_MIN = sys.float_info.min
@@ -40,7 +42,7 @@ class Tail:
     `n_before` is subtracted from the detector's count of values to give this tail's n.
     """
 
-    __slots__ = ("excesses", "head", "law", "n_before", "n_t", "options", "size", "stale", "t", "z")
+    __slots__ = ("excesses", "head", "last_alarm", "law", "n_before", "n_t", "options", "size", "stale", "t", "z")
 
     def __init__(self, options: TailOptions) -> None:
         self.options = options
@@ -51,6 +53,7 @@ class Tail:
         self.n_before = 0.0
         self.excesses = np.zeros(options.max_excess, np.float64)
         self.size = self.head = self.stale = 0
+        self.last_alarm = 0.0
 
     def calibrate(self, values: NDArray[np.float64], bound: float, mirrored: bool) -> None:
         """Set t, the excesses, the law and z from the values seen while learning; `mirrored` if they are negated."""
@@ -67,6 +70,21 @@ class Tail:
         self.n_before = 0.0
         self.fit()
         self.refresh(len(values), bound)
+
+    def capped(self, value: float) -> float:
+        """Excess of an alarm as it is learnt: no more than what is passed ten times less often than z.
+
+        One wild value must not move the law far; a fixed multiple of z - t would cut heavy tails short.
+        """
+        excess, limit = value - self.t, self.z - self.t
+        if limit <= 0:
+            # Hardly anything is known of this tail yet: there is no scale to cap by.
+            return excess
+        p = gpd.survival(self.law, limit) / LEARN_CAP
+        if p > 0:
+            limit = max(limit, gpd.quantile(self.law, p))
+        before, self.last_alarm = self.last_alarm, excess
+        return min(excess, max(limit, before))
 
     def learn(self, excesses: Iterable[float], n: float) -> None:
         """Take `excesses` into memory; `n` is the detector's count of values now."""
@@ -106,25 +124,41 @@ class Tail:
         if self.options.published:
             self.law = gpd.likeliest_published(excesses)
         else:
-            self.law = shrunk(gpd.ESTIMATORS[self.options.estimator](excesses), excesses)
+            self.law = shrunk(gpd.ESTIMATORS[self.options.estimator](excesses), self.size)
 
     def refresh(self, n: float, bound: float) -> None:
         """Compute z for `n` values seen and a stream that cannot pass `bound`.
 
-        z = t + quantile(q n / N_t) under the fitted law, cut off at `bound`; never below t.
+        z = t + quantile(q n / N_t) under the fitted law cut off at `bound`, or the excess in memory that q n - 1
+        others pass if that is larger; never below t.
         """
-        room = bound - self.t
         seen = n - self.n_before
+        if self.options.published:
+            self.z = self.t + gpd.quantile(self.law, self.options.q * seen / self.n_t)
+            return
         if self.n_t == 0:
             self.z = self.t
             return
+        room = max(bound - self.t, 0.0)
         p = self.options.q * seen / self.n_t
-        if not self.options.published:
+        limit = self._seen_limit(p * self.size)
+        if self.law.gamma > -1:
+            # Below -1 the values pile up at their end: there a bound is where they are, not where they thin out.
             p += (1 - p) * gpd.survival(self.law, room)
-            if p >= 1 or self.law.sigma <= 0:
-                self.z = self.t
-                return
-        self.z = self.t + min(gpd.quantile(self.law, p), HUGE)
+        if p < 1:
+            limit = max(limit, gpd.quantile(self.law, p))
+        self.z = self.t + min(limit, room, HUGE)
+
+    def _seen_limit(self, expected: float) -> float:
+        """Largest excess but the `expected` number and one: the law must not promise what the memory belies.
+
+        Matters where no law of this family fits: ties, integers, values that pile up at a bound.
+        """
+        passing = int(expected) + 1
+        if passing >= self.size:
+            return 0.0
+        k = self.size - 1 - passing
+        return float(np.partition(self.excesses[: self.size], k)[k])
 
     def probability(self, value: float, n: float, bound: float) -> float:
         """Probability of a value above `value`, in ]0, 1].
@@ -150,6 +184,7 @@ class Tail:
             "n_before": self.n_before,
             "head": self.head,
             "stale": self.stale,
+            "last_alarm": self.last_alarm,
             "excesses": self.excesses[: self.size].copy(),
         }
 
@@ -166,11 +201,17 @@ class Tail:
         self.law = gpd.Law(float(state["gamma"]), float(state["sigma"]))
         self.n_t, self.n_before = int(state["n_t"]), float(state["n_before"])
         self.head, self.stale = int(state["head"]), int(state["stale"])
+        self.last_alarm = float(state["last_alarm"])
 
 
-def shrunk(law: gpd.Law, excesses: NDArray[np.float64]) -> gpd.Law:
-    """`law` with its shape drawn towards 0, kept in [-1, 1], and the scale that keeps the mean log-likelihood sound."""
-    count = len(excesses)
-    gamma = law.gamma * count / (count + PRIOR_EXCESSES)
-    gamma = min(max(gamma, GAMMA_MIN), GAMMA_MAX)
-    return gpd.Law(gamma, law.sigma)
+def shrunk(law: gpd.Law, count: int) -> gpd.Law:
+    """`law` with its shape drawn towards 0 as if by `PRIOR_EXCESSES` more, and kept in bounds; its mean stays.
+
+    gamma' = gamma N / (N + 10), sigma' = sigma (1 - gamma') / (1 - gamma): sigma / (1 - gamma) is the mean excess.
+    """
+    gamma = min(max(law.gamma, GAMMA_MIN), GAMMA_MAX) * count / (count + PRIOR_EXCESSES)
+    gamma += 1 / (count + PRIOR_EXCESSES)
+    if law.gamma >= 1:
+        # Such a law has no mean to keep.
+        return gpd.Law(gamma, law.sigma)
+    return gpd.Law(gamma, law.sigma * (1 - gamma) / (1 - law.gamma))
