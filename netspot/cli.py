@@ -234,9 +234,13 @@ def _defaults(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
 
 
 def _check(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.config import load
     from netspot.service import check
 
-    print(check(_configuration(args.file, options), args.file))
+    from netspot.analyzer.stats import STATS
+    from netspot.miner.counters import COUNTERS
+
+    print(check(load(Path(args.file), overrides=options, known=(STATS, COUNTERS)), args.file))
     return 0
 
 

@@ -17,6 +17,8 @@ class Systemd:
             import sdnotify
 
             self._notifier = sdnotify.SystemdNotifier()
+            if hasattr(self._notifier, "socket"):
+                self._notifier.socket.setblocking(False)  # a systemd that is slow to listen delays no window
         watchdog_s = int(os.environ.get("WATCHDOG_USEC") or 0) / 1e6
         self._ping_every_s = min(watchdog_s / 3 or self.STATUS_EVERY_S, self.STATUS_EVERY_S)
         self._next_s = 0.0

@@ -1,0 +1,179 @@
+"""The service as systemd, a broker and the network meet it: a real process on real packets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.broker import broker, free_port, listening, needs_mosquitto, wait_for
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to capture")
+
+CONFIG = """
+node: test
+miner: {device: lo, loopback: true, filter: "udp port 5 or udp port 6"}
+analyzer: {period: 100ms, stats: [TRAFFIC, AVG_PKT_SIZE], clear_after: 3}
+spot: {q: 1e-3, n_init: 50, depth: 0, level: 0.9, relearn_after: 0}
+exporter: {mqtt: {host: MQTT_HOST, port: MQTT_PORT, stat_every: 0, homeassistant: {discovery: off}}}
+state: {dir: STATE_DIR}
+web: {listen: "127.0.0.1:WEB_PORT"}
+"""
+
+
+class Served:
+    """``netspot serve`` in ``folder``, and what it tells systemd."""
+
+    def __init__(self, folder: Path, text: str, **env: str) -> None:
+        self.file = folder / "netspot.yaml"
+        self.web_port = free_port()
+        self.text = text.replace("WEB_PORT", str(self.web_port)).replace("STATE_DIR", str(folder / "state"))
+        self.file.write_text(self.text)
+        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        address = folder / "notify"
+        address.unlink(missing_ok=True)
+        self._notified.bind(str(address))
+        self._notified.setblocking(False)
+        self.told: list[str] = []
+        self._errors = (folder / "stderr").open("a+b")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "netspot", "serve", "-c", str(self.file)],
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            env=os.environ | {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "600000"} | env,
+        )
+        wait_for(lambda: self.notified("READY=1"), 20, "READY=1")
+
+    def notified(self, word: str) -> int:
+        """How many times systemd was told a line that begins with ``word``."""
+        while True:
+            try:
+                self.told += self._notified.recv(4096).decode().splitlines()
+            except BlockingIOError:
+                return sum(line.startswith(word) for line in self.told)
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}{path}", timeout=5) as answer:
+            return json.load(answer)
+
+    def status(self) -> Any:
+        return self.get("/api/status")
+
+    @property
+    def errors(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(10)
+
+
+@contextmanager
+def served(folder: Path, text: str = CONFIG, mqtt_port: int = 1, **env: str) -> Iterator[Served]:
+    text = text.replace("MQTT_HOST", "127.0.0.1").replace("MQTT_PORT", str(mqtt_port))
+    service = Served(folder, text, **env)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.end(signal.SIGKILL)
+
+
+def send(count: int, port: int = 5) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(count):
+            sock.sendto(b"x" * 100, ("127.0.0.1", port))
+
+
+def steady(service: Served, until_learned: int, seconds: float = 20) -> None:
+    """A few packets every window until so many windows are learned."""
+    end = time.monotonic() + seconds
+    while service.status().get("learned", 0) < until_learned:
+        assert time.monotonic() < end, f"still learning: {service.status()}"
+        for i in range(10):
+            send(3 + i % 3)
+            time.sleep(0.05)
+
+
+@needs_mosquitto
+def test_a_burst_on_the_wire_becomes_an_alarm_at_the_broker(tmp_path: Path) -> None:
+    with broker(tmp_path) as mosquitto, listening(mosquitto.port, "netspot/#") as heard:
+        with served(tmp_path, mqtt_port=mosquitto.port) as service:
+            steady(service, 50)
+            send(3000)
+            wait_for(lambda: heard.of("netspot/test/alarm/TRAFFIC"), 5, "an alarm")
+            alarm = heard.of("netspot/test/alarm/TRAFFIC")[0]
+            assert (alarm["kind"], alarm["event_type"], alarm["stat"]) == ("alarm", "up", "TRAFFIC")
+            assert alarm["value"] > alarm["threshold"] and 0 < alarm["probability"] <= 1
+            wait_for(lambda: service.status()["alarms"], 5, "the alarm on the page")
+            assert heard.of("netspot/test/stat/TRAFFIC") and heard.of("netspot/test/health")
+            assert service.end() == 0
+        wait_for(lambda: heard.of("netspot/test/status")[-1] == "offline", 5, "offline")
+        assert heard.of("netspot/test/status")[0] == "online"
+
+
+@needs_mosquitto
+def test_a_broker_that_was_killed_is_found_again(tmp_path: Path) -> None:
+    with broker(tmp_path) as mosquitto, served(tmp_path, mqtt_port=mosquitto.port) as service:
+        wait_for(lambda: service.status()["mqtt"].get("connected"), 10, "connected")
+        mosquitto.kill()
+        wait_for(lambda: not service.status()["mqtt"].get("connected"), 20, "the loss is noticed")
+        before = service.status()["windows"]
+        wait_for(lambda: service.status()["windows"] >= before + 5, 3, "windows go on without a broker")
+        mosquitto.start()
+        wait_for(lambda: service.status()["mqtt"].get("connected"), 20, "connected again")
+        with listening(mosquitto.port, "netspot/test/status") as heard:
+            wait_for(lambda: heard.of("netspot/test/status") == ["online"], 5, "online is retained again")
+
+
+def test_without_a_broker_windows_close_on_time_and_systemd_hears_of_it(tmp_path: Path) -> None:
+    with served(tmp_path) as service:
+        wait_for(lambda: service.notified("WATCHDOG=1") >= 5, 5, "the watchdog is fed")
+        before, began = service.status()["windows"], time.monotonic()
+        time.sleep(2)
+        assert service.status()["windows"] - before == pytest.approx((time.monotonic() - began) * 10, abs=2)
+        assert any(line.startswith("STATUS=learning") for line in service.told)
+        assert service.end() == 0
+        assert service.notified("STOPPING=1")
+
+
+def test_what_was_learned_survives_a_restart(tmp_path: Path) -> None:
+    with served(tmp_path) as service:
+        steady(service, 20)
+        assert service.end() == 0
+    with served(tmp_path) as service:
+        assert service.status().get("learned", 0) >= 20
+        assert "go on with what they learned" in service.errors
+
+
+def test_reload_keeps_detectors_whose_settings_did_not_change(tmp_path: Path) -> None:
+    with served(tmp_path) as service:
+        steady(service, 20)
+        service.file.write_text(service.text.replace("q: 1e-3,", "q: 1e-3, AVG_PKT_SIZE: {q: 1e-4},"))
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "read again" in service.errors and service.status()["windows"], 5, "a window after the reload")
+        stats = {name: service.get(f"/api/stats/{name}") for name in ("TRAFFIC", "AVG_PKT_SIZE")}
+        assert stats["TRAFFIC"]["learned"] >= 20
+        assert stats["AVG_PKT_SIZE"]["learned"] < 20
+
+
+def test_a_bad_configuration_is_refused_on_reload_and_the_old_one_goes_on(tmp_path: Path) -> None:
+    with served(tmp_path) as service:
+        service.file.write_text("spot: {q: 2}\n")
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "stays as it was" in service.errors, 5, "the refusal")
+        before = service.status()["windows"]
+        wait_for(lambda: service.status()["windows"] > before, 3, "windows go on")
+        assert "spot.q" in service.errors and "Traceback" not in service.errors
