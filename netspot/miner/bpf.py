@@ -181,17 +181,34 @@ def _typed(pcap: Any) -> Any:
     return pcap
 
 
+def datalink(device: str, snapshot_len: int) -> int:
+    """The link type that libpcap gives the device's frames. SourceError where it cannot be opened."""
+    pcap = library()
+    handle = _activated(pcap, device, snapshot_len)
+    if handle is None:
+        raise SourceError(f"{device}: libpcap cannot capture there")
+    number = int(pcap.pcap_datalink(handle))
+    pcap.pcap_close(handle)
+    return number
+
+
 def _live_handle(pcap: Any, device: str | None, link_type: int, snapshot_len: int) -> int | None:
     """A capture handle on the device, or None where it cannot be had or has another link type."""
-    if device is None:
+    handle = None if device is None else _activated(pcap, device, snapshot_len)
+    if handle is not None and pcap.pcap_datalink(handle) != link_type:
+        pcap.pcap_close(handle)
         return None
+    return handle
+
+
+def _activated(pcap: Any, device: str, snapshot_len: int) -> int | None:
     errors = ctypes.create_string_buffer(256)
     handle: int | None = pcap.pcap_create(device.encode(), errors)
     if handle is None:
         return None
     pcap.pcap_set_snaplen(handle, snapshot_len)
     pcap.pcap_set_buffer_size(handle, 1 << 16)  # it captures nothing, so the default of 2 MiB would be wasted
-    if pcap.pcap_activate(handle) >= 0 and pcap.pcap_datalink(handle) == link_type:
+    if pcap.pcap_activate(handle) >= 0:
         return handle
     pcap.pcap_close(handle)
     return None

@@ -79,15 +79,17 @@ class Device:
 
 def open_live(config: MinerConfig) -> Source:
     """The source of packets that ``miner.device`` and ``miner.backend`` name. Raises SourceError."""
-    if config.backend == "libpcap":
-        from netspot.miner.libpcap import LibpcapSource
+    from netspot.miner.live import LiveSource
 
-        return LibpcapSource(config)
+    if config.backend == "libpcap":
+        from netspot.miner.libpcap import Pcap
+
+        return LiveSource(config, Pcap)
     if not sys.platform.startswith("linux"):
         raise SourceError("miner.backend: the ring is there on Linux only; set libpcap and install python-libpcap")
-    from netspot.miner.ring import RingSource
+    from netspot.miner.ring import Ring
 
-    return RingSource(config)
+    return LiveSource(config, Ring)
 
 
 def no_permission(name: str) -> str:

@@ -11,7 +11,6 @@ References: linux/if_packet.h; the kernel's Documentation/networking/packet_mmap
 from __future__ import annotations
 
 import ctypes
-import logging
 import math
 import mmap
 import os
@@ -19,7 +18,6 @@ import select
 import socket
 import struct
 import threading
-import time
 import weakref
 from typing import Any
 
@@ -29,17 +27,10 @@ from numpy.typing import NDArray
 from netspot.config import MinerConfig
 from netspot.errors import SourceError
 from netspot.miner import bpf
-from netspot.miner.decode import PAD, decode
-from netspot.miner.devices import ANY, COOKED_V2, Device, home_nets, no_permission, resolve
-from netspot.packets import Frames, PacketBatch
-
-log = logging.getLogger("netspot.miner")
-
-MAX_ROWS = 65_536  # of one batch
-GATHER_S = 0.1  # how long packets may wait for others at most, so that a batch is worth its fixed cost [s]
-NAP_S = 0.005  # the ring is looked at this often meanwhile: a burst must not fill it unseen [s]
-WATCH_S = 1.0  # how often a lost interface is looked for [s]
-REFRESH_S = 10.0  # how often addresses and default route are read again [s]
+from netspot.miner.decode import PAD
+from netspot.miner.devices import ANY, COOKED_V2, Device, no_permission
+from netspot.miner.live import MAX_ROWS
+from netspot.packets import Frames
 
 _SOL_PACKET = 263
 _ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION = 1, 5, 6, 10  # options of SOL_PACKET
@@ -194,11 +185,12 @@ class Ring:
         first = self.data[network[:, None] + np.arange(5)]
         behind_tag = first[:, 2].astype(np.uint16) << 8 | first[:, 3]
         version = np.where(protocol == 0x0800, 4, np.where(protocol == 0x86DD, 6, first[:, 4] >> 4))
-        return (behind_tag == protocol) & (first[:, 4] >> 4 == version)
+        left: NDArray[np.bool_] = (behind_tag == protocol) & (first[:, 4] >> 4 == version)
+        return left
 
     def _put_tags(self, header: NDArray[Any], start: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Put back the VLAN tags that the kernel took out, so that a frame is what it was on the wire; their length."""
-        tagged = header["status"] & _VLAN_VALID != 0
+        tagged: NDArray[np.bool_] = header["status"] & _VLAN_VALID != 0
         rows = np.flatnonzero(tagged)
         if len(rows):
             tag = np.zeros((len(rows), 2), ">u2")
@@ -220,88 +212,6 @@ class Ring:
         bpf.attach(self.socket, [bpf.REJECT])
         self.socket.close()
         del self.data, self._headers, self._status, self._pseudo_headers
-
-
-class RingSource:
-    """An interface, or ``any``; it keeps on through its going down, away and back."""
-
-    live = True
-
-    def __init__(self, config: MinerConfig) -> None:
-        self._config = config
-        self._dropped = 0  # by rings that were closed since the last batch
-        self._more = False  # the last batch left frames behind
-        self._next_watch_s = 0.0  # of the monotonic clock
-        self._open(resolve(config.device))
-
-    def read(self, timeout_s: float) -> PacketBatch:
-        """What came since the last call.
-
-        The watermark is when the ring was looked at, or, where frames had to be left for the next call, their time.
-        """
-        deadline_s = time.monotonic() + timeout_s
-        self._ring.release()
-        self._watch()
-        while not self._ring.holds(1) and (left_s := deadline_s - time.monotonic()) > 0:
-            if self._ring.wait(min(left_s, WATCH_S)):
-                self._lose()
-            self._watch()
-        if not self._more:
-            self._gather(deadline_s)
-        until_ns = time.time_ns()
-        frames, ts_ns, wire_len = self._ring.take()
-        next_ns = self._ring.next_ns(until_ns)
-        self._more = next_ns < until_ns
-        dropped, self._dropped = self._dropped + self._ring.drops(), 0
-        return decode(frames, ts_ns, wire_len, self._home, min(until_ns, next_ns), dropped)
-
-    def close(self) -> None:
-        self._ring.close()
-
-    def _open(self, device: Device) -> None:
-        self._ring = Ring(device, self._config)
-        self.series = device.name
-        self._index = device.index if device.up else -1  # what was opened while down is opened again
-        self._lost = False
-        self._home = home_nets(self._config, device.name)
-
-    def _gather(self, deadline_s: float) -> None:
-        """Wait for more frames, so that a batch is worth its fixed cost."""
-        end_s = min(deadline_s, time.monotonic() + GATHER_S)
-        while not self._ring.holds(self._ring.batch_rows) and (left_s := end_s - time.monotonic()) > 0:
-            time.sleep(min(left_s, NAP_S))
-
-    def _lose(self) -> None:
-        if not self._lost:
-            log.warning("%s is down: nothing is captured until it is back", self.series)
-        self._lost = True
-        self._next_watch_s = time.monotonic() + WATCH_S
-
-    def _watch(self) -> None:
-        """Now and then: is a lost interface back, has another become the default, have its addresses changed?"""
-        now_s = time.monotonic()
-        if now_s < self._next_watch_s or self._ring.holds(1):
-            return
-        self._next_watch_s = now_s + (WATCH_S if self._lost else REFRESH_S)
-        try:
-            device = resolve(self._config.device, self.series)
-            if device.name != self.series or (self._lost and device.up):
-                self._return(device)
-            self._home = home_nets(self._config, self.series)
-        except SourceError:  # it is still away
-            return
-
-    def _return(self, device: Device) -> None:
-        """Go on with the interface, or with the one that is the default now."""
-        before, old = self.series, self._ring
-        if device.index != self._index:
-            self._open(device)
-            self._dropped += old.drops()
-            old.close()
-        self._lost = False
-        log.warning(
-            "%s is back: capturing" if before == device.name else f"capturing on %s, no more on {before}", device.name
-        )
 
 
 # ---- system calls --------------------------------------------------------------------------------------------------
