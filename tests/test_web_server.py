@@ -176,7 +176,7 @@ def served():
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
-        (b"GARBAGE\r\n\r\n", b"400"),
+        (b"\x00\x01 \xff\r\n\r\n", b"400"),
         (b"GET /api/ping HTTP/1.1\r\nHost: a\r\nA: " + b"x" * 20_000 + b"\r\n\r\n", b"431"),
         (b"POST /api/run HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", b"413"),
         (b"POST /api/run HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n", b"400"),
