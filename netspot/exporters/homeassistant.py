@@ -139,7 +139,7 @@ class Discovery:
         }  # fmt: skip
 
     def _entity(self, platform: str, key: str, name: str, **more: Any) -> Component:
-        return {"p": platform, "uniq_id": f"{self._node}_{key}", "name": name} | more
+        return {"p": platform, "uniq_id": f"{self._node}_{key}", "name": name, "qos": 1} | more
 
     def _shared(self) -> Component:
         device: Component = {
@@ -150,7 +150,7 @@ class Discovery:
             device["cu"] = self._context.page
         return {
             "dev": device, "o": {"name": "netspot", "sw": self._context.version},
-            "avty": [{"t": f"{self._base}/status"}], "qos": 1,
+            "avty": [{"t": f"{self._base}/status"}],
         }  # fmt: skip
 
     def _device_topic(self) -> str:
