@@ -166,9 +166,10 @@ def _configuration(file: str | None, options: Iterable[tuple[str, str]]) -> Conf
 
 
 def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
+    from netspot.config import to_dict
     from netspot.miner.counters import COUNTERS
     from netspot.observe import CountersCsv, Observer, Progress, Summary
-    from netspot.service import Service, open_source
+    from netspot.service import Service, info, open_source
 
     given = {
         "miner.device": args.device,
@@ -177,17 +178,31 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
         "exporter.console.data": "true" if args.verbose else None,
     }
     config = _configuration(args.config, [(k, v) for k, v in given.items() if v is not None] + options)
-    summary = Summary()
     with ExitStack() as stack:
-        observers: list[Observer] = [summary]
-        if args.counters:
-            observers.append(CountersCsv(stack.enter_context(_new_file("--counters", args.counters))))
+        files = {
+            option: stack.enter_context(_new_file(option, path))
+            for option, path in (("--counters", args.counters), ("--report", args.report))
+            if path
+        }
+
+        def observers(service: Service) -> list[Observer]:
+            summary = Summary()
+            stack.callback(lambda: print(summary.text(service), file=sys.stderr))
+            several: list[Observer] = [summary]
+            if "--counters" in files:
+                several.append(CountersCsv(files["--counters"]))
+            if "--report" in files:
+                from netspot.report import Report
+
+                report = Report(info(service), to_dict(config))
+                stack.callback(report.write, files["--report"])
+                several.append(report)
+            if sys.stderr.isatty():
+                several.append(stack.enter_context(Progress(sys.stderr, service)))
+            return several
+
         count = COUNTERS if args.counters else ()
-        service = Service(config, open_source(args.file), observers=lambda _: observers, count=count)
-        stack.callback(lambda: print(summary.text(service), file=sys.stderr))
-        if sys.stderr.isatty():
-            observers.append(stack.enter_context(Progress(sys.stderr, service)))
-        service.run()
+        Service(config, open_source(args.file), observers=observers, count=count).run()
     return 0
 
 
@@ -202,7 +217,7 @@ def _serve(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
     from netspot.service import serve
 
     file = args.config or (str(DEFAULT_FILE) if DEFAULT_FILE.exists() else None)
-    serve(lambda: _configuration(file, options))
+    serve(file, options)
     return 0
 
 
@@ -234,29 +249,20 @@ def _defaults(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
 
 
 def _check(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
-    from netspot.config import load
-    from netspot.service import check
-
     from netspot.analyzer.stats import STATS
+    from netspot.config import load
     from netspot.miner.counters import COUNTERS
+    from netspot.service import check
 
     print(check(load(Path(args.file), overrides=options, known=(STATS, COUNTERS)), args.file))
     return 0
 
 
 def _ha_remove(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
-    from netspot.config import node_name
     from netspot.exporters.homeassistant import ha_remove
 
     file = args.config or (str(DEFAULT_FILE) if DEFAULT_FILE.exists() else None)
-    config = _configuration(file, options)
-    if config.exporter.mqtt.host is None:
-        raise ConfigError("exporter.mqtt.host is not set: without a broker there is nothing to remove")
-    try:
-        count = ha_remove(config.exporter.mqtt, node_name(config))
-    except TimeoutError as error:
-        raise NetspotError(str(error)) from None
-    print(f"{count} retained topics of {node_name(config)} cleared")
+    print(ha_remove(_configuration(file, options)))
     return 0
 
 

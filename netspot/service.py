@@ -21,8 +21,9 @@ from netspot import state
 from netspot.analyzer import Analyzer, Watch, watches
 from netspot.analyzer.stats import PROFILES, STATS, Stat
 from netspot.commands import CommandError, CommandQueue
-from netspot.config import Config, WebConfig, changed, check_names, node_name, to_dict, warnings
-from netspot.errors import NetspotError
+from netspot.config import Config, WebConfig, changed, check_names, load, node_name, to_dict, warnings
+from netspot.config import save as save_changes
+from netspot.errors import ConfigError, NetspotError
 from netspot.events import Event, Sample
 from netspot.exporters.base import Context, StatInfo
 from netspot.exporters.fanout import Exporters
@@ -36,7 +37,7 @@ from netspot.observe import Observer
 from netspot.packets import PacketBatch, nothing
 
 if TYPE_CHECKING:
-    from netspot.snapshot import Board
+    from netspot.snapshot import Board, Info
 
 log = logging.getLogger("netspot")
 
@@ -52,17 +53,19 @@ class Service:
         config: Config,
         open_source: Callable[[Config], Source],
         reread: Callable[[], Config] | None = None,
+        save: Callable[[Mapping[str, Any]], None] | None = None,
         observers: Callable[[Service], Iterable[Observer]] = lambda service: (),
         count: Iterable[str] = (),
     ) -> None:
-        """``reread``: what SIGHUP asks for the configuration; ``observers``: made for each configuration.
+        """``reread``: what SIGHUP asks for the configuration; ``save``: keeps changes of it for the next start.
 
+        ``observers``: made for each configuration.
         ``count``: counters that are wanted beside those that the statistics need.
         """
         self.config = config
         self.commands = CommandQueue()
         self.started_ns = time.time_ns()
-        self._open_source, self._reread = open_source, reread
+        self._open_source, self._reread, self._keep = open_source, reread, save
         self._count = frozenset(count)
         self.stopping = self._rereading = False
         self._systemd = Systemd()
@@ -291,6 +294,8 @@ class Service:
         if "set" in args:
             try:
                 self._apply(changed(self.config, args["set"]))
+                if args.get("save") and self._keep is not None:
+                    self._keep(args["set"])
             except NetspotError as error:
                 raise CommandError(str(error)) from None
         return to_dict(self.config)
@@ -333,13 +338,36 @@ def open_source(file: str | None) -> Callable[[Config], Source]:
     return opened
 
 
-def serve(reread: Callable[[], Config]) -> None:
+def serve(file: str | None, overrides: Sequence[tuple[str, str]]) -> None:
     """The service: capture, page and exporters, until SIGTERM; SIGHUP reads the configuration again."""
     page = Page()
+
+    def reread() -> Config:
+        return load(file, overrides)
+
+    def save(changes: Mapping[str, Any]) -> None:
+        if file is None:
+            raise ConfigError("the service was started without a configuration file: there is nowhere to save to")
+        log.info("saved to %s", save_changes(file, changes))
+
     try:
-        Service(reread(), open_source(None), reread, page).run()
+        Service(reread(), open_source(None), reread, save, page).run()
     finally:
         page.close()
+
+
+def info(service: Service) -> Info:
+    """What the page and a report say of the program around the numbers."""
+    from netspot.snapshot import Info
+
+    return Info(
+        service.node,
+        service.source.series,
+        netspot.__version__,
+        service.started_ns,
+        service.config.analyzer.period_ns,
+        tuple(StatInfo(w.name, w.stat.unit, w.stat.help) for w in service.analyzer.watches.values()),
+    )
 
 
 class Page:
@@ -351,19 +379,9 @@ class Page:
 
     def __call__(self, service: Service) -> list[Observer]:
         """A fresh board for the statistics that ``service`` watches now, shown by the server."""
-        from netspot.snapshot import Board, Info
+        from netspot.snapshot import Board
 
-        stats = tuple(StatInfo(w.name, w.stat.unit, w.stat.help) for w in service.analyzer.watches.values())
-        board = Board(
-            Info(
-                service.node,
-                service.source.series,
-                netspot.__version__,
-                service.started_ns,
-                service.config.analyzer.period_ns,
-                stats,
-            )
-        )
+        board = Board(info(service))
         if service.config.web != self._config:
             self.close()
             self._config = service.config.web
