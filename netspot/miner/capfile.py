@@ -10,15 +10,16 @@ import numpy as np
 
 from netspot.errors import CutCapture, SourceError
 from netspot.miner import pcap, pcapng
-from netspot.miner.decode import PAD, PRIVATE, HomeNets, decode
-from netspot.miner.headers import Bytes, Offsets
-from netspot.miner.pcap import Index, Pcap, Rows
+from netspot.miner.decode import PRIVATE, HomeNets, decode
+from netspot.miner.headers import Bytes
+from netspot.miner.pcap import Index, Pcap, Records, Rows
 from netspot.miner.pcapng import Pcapng
 from netspot.miner.records import MAX_RECORD
 from netspot.miner.stream import Stream
 from netspot.packets import Frames, PacketBatch, nothing
 
 CHUNK = 1 << 22  # of the file that is in memory at a time [byte]
+OVERRUN = 1 << 17  # zeros behind it, into which the last chains of records may step
 MOST = 16_384  # packets in a batch: some 350 bytes each while they are decoded
 
 
@@ -26,8 +27,8 @@ class Format(Protocol):
     def index(self, data: Bytes, begin: int, end: int, most: int) -> Index:
         """The whole packets in ``data[begin:end]``, at most ``most``."""
 
-    def rows(self, data: Bytes, starts: Offsets) -> Rows:
-        """What the records at ``starts``, one piece of an index, tell of their packets."""
+    def rows(self, records: Records) -> Rows:
+        """What one piece of an index tells of its packets."""
 
 
 class CaptureFile:
@@ -43,12 +44,12 @@ class CaptureFile:
         self.series = "stdin" if path == "-" else Path(path).name
         self._name = "standard input" if path == "-" else path
         self._home, self._snap = home, snap
-        self._view = memoryview(bytearray(CHUNK + PAD))
+        self._view = memoryview(bytearray(CHUNK + OVERRUN))
         self._data = np.frombuffer(self._view, np.uint8)
         self._begin = self._end = 0  # of the bytes in the buffer that are still to come
         self._base = 0  # offset of the buffer in the capture [byte]
         self._over = False
-        self._pieces: deque[Offsets] = deque()
+        self._pieces: deque[Records] = deque()
         self._fault = ""  # what is wrong behind the last piece
         self._packets = 0
         self._until_ns = 0
@@ -123,12 +124,12 @@ class CaptureFile:
                 break
         return True
 
-    def _batch(self, starts: Offsets) -> PacketBatch:
-        rows = self._format.rows(self._data, starts)
+    def _batch(self, records: Records) -> PacketBatch:
+        rows = self._format.rows(records)
         captured = np.minimum(rows.captured, np.uint32(self._snap))
         frames = Frames(self._data, rows.start, captured, rows.link_type)
         self._until_ns = max(self._until_ns, int(rows.ts_ns.max()))
-        self._packets += len(starts)
+        self._packets += len(rows.start)
         try:
             return decode(frames, rows.ts_ns, rows.wire_len, self._home, self._until_ns)
         except SourceError as error:

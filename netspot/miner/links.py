@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspot.errors import SourceError
-from netspot.miner.headers import ARP, IPV4, IPV6, Bytes, Offsets, blank, field, gather
+from netspot.miner.headers import ARP, IPV4, IPV6, Bytes, blank, field, gather
 from netspot.packets import Bools, Frames
 
 ETHERNET = 1
+NETWORK = 40  # bytes of the network header that are gathered: IPv6's, or IPv4's with the transport behind it
+BROADCAST = np.uint64(0xFFFF_FFFF_FFFF)
 MAX_TAGS = 16  # tags, labels and sublayers that are looked through; a frame with more has no network header
 LLC = 1  # stands for the EtherType where an LLC header follows, as any length that 802.3 allows does
 
@@ -24,31 +26,33 @@ LLC = 1  # stands for the EtherType where an LLC header follows, as any length t
 class Link(NamedTuple):
     """What the link layer tells of each row; shape ``(n,)``."""
 
-    network: Offsets  # offset of the network header in ``Frames.data``, never behind the row's end [byte]
+    network: NDArray[np.int32]  # offset of the network header from the start of the frame, at most ``captured`` [byte]
     ethertype: NDArray[np.uint16]
     src_mac: NDArray[np.uint64]
     is_broadcast: Bools
     is_multicast: Bools
+    header: Bytes | None = None  # shape (n, NETWORK): the bytes from there, whosever they are behind ``captured``
 
 
 Parser = Callable[[Frames], Link]
 
 
-def locate(frames: Frames) -> Link:
-    """Find the network header of each frame. SourceError where nobody decodes the link type."""
-    link = parser(frames.link_type)(frames)
-    _unwrap(frames, link.network, link.ethertype)
-    return link
+def locate(frames: Frames, network: NDArray[Any] | None = None, ethertype: NDArray[Any] | None = None) -> Link:
+    """Find the network header of each frame, and gather it. SourceError where nobody decodes the link type.
 
-
-def located(frames: Frames, network: Offsets, ethertype: NDArray[Any]) -> Link:
-    """Complete what the kernel told of the frames: hardware addresses, and tags that it left in place."""
-    network = np.minimum(network, frames.start + frames.captured)
-    if frames.link_type == ETHERNET:
-        link = _addresses(_head(frames, 16), network, ethertype.astype(np.uint16))
+    ``network`` (offset in ``frames.data``) and ``ethertype`` where the kernel has told them already.
+    """
+    if network is None or ethertype is None:
+        link = parser(frames.link_type)(frames)
     else:
-        link = _plain(network, ethertype.astype(np.uint16))
-    _unwrap(frames, link.network, link.ethertype)
+        offset = np.minimum((network - frames.start).astype(np.int32), frames.captured.view(np.int32))
+        link = _ethernet(frames) if frames.link_type == ETHERNET else _plain(offset, ethertype.astype(np.uint16))
+        if link.header is not None and (offset != link.network).any():
+            link = link._replace(header=None)
+        link = link._replace(network=offset, ethertype=ethertype.astype(np.uint16))
+    if link.header is None:
+        link = link._replace(header=gather(frames.data, frames.start + link.network, NETWORK))
+    _unwrap(frames, link)
     return link
 
 
@@ -72,24 +76,26 @@ _KIND[[0x8847, 0x8848]] = _MPLS
 _KIND[0x8864] = _PPPOE
 
 
-def _unwrap(frames: Frames, network: Offsets, ethertype: NDArray[np.uint16]) -> None:
-    """Move ``network`` and ``ethertype``, in place, behind all tags."""
+def _unwrap(frames: Frames, link: Link) -> None:
+    """Move network, ethertype and header, in place, behind all tags."""
+    ethertype, header = link.ethertype, link.header
+    assert header is not None
     rows = np.flatnonzero((ethertype != IPV4) & (ethertype != IPV6) & (ethertype != ARP))
     for _ in range(MAX_TAGS):
         rows = rows[_KIND[ethertype[rows]] != 0]
         if not len(rows):
             return
-        at = network[rows]
-        available = frames.start[rows] + frames.captured[rows] - at
-        header = gather(frames.data, at, 8)
-        blank(header, np.flatnonzero(available < 8), available)
-        step, inner = _next(header, ethertype[rows])
-        network[rows] = at + np.minimum(step, available)
-        ethertype[rows] = inner
+        captured, offset = frames.captured[rows].astype(np.int32), link.network[rows]
+        tag = header[rows, :8]
+        blank(tag, np.flatnonzero(captured - offset < 8), captured - offset)
+        step, inner = _next(tag, ethertype[rows])
+        offset = np.minimum(offset + step, captured)
+        link.network[rows], ethertype[rows] = offset, inner
+        header[rows] = gather(frames.data, frames.start[rows] + offset, NETWORK)
     ethertype[rows[_KIND[ethertype[rows]] != 0]] = 0
 
 
-def _next(header: Bytes, ethertype: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+def _next(header: Bytes, ethertype: NDArray[np.uint16]) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
     """Length of one tag [byte] and the EtherType behind it, 0 where none is known."""
     kind = _KIND[ethertype]
     words = [field(header, at, ">u2") for at in (0, 2, 4, 6)]
@@ -103,7 +109,7 @@ def _next(header: Bytes, ethertype: NDArray[np.uint16]) -> tuple[NDArray[np.int6
     steps: Any = (0, 4, 6, 8, 4, 8 - compressed, 8 - 5 * bare_ip)
     types: Any = (0, words[1], words[2], words[3], label_type, ppp_type, llc_type)
     step, inner = np.choose(kind, steps), np.choose(kind, types)
-    return step.astype(np.int64), inner.astype(np.uint16)
+    return step.astype(np.int32), inner.astype(np.uint16)
 
 
 def _by_version(first: Bytes) -> NDArray[np.uint16]:
@@ -142,28 +148,31 @@ def _head(frames: Frames, width: int) -> Bytes:
     return header
 
 
-def _skip(frames: Frames, length: int | NDArray[Any]) -> Offsets:
-    """The offset ``length`` bytes behind the start of each frame, at most its end."""
-    return frames.start + np.minimum(frames.captured.astype(np.int64), length)
+def _skip(frames: Frames, length: int | NDArray[Any]) -> NDArray[np.int32]:
+    """``length``, at most what was captured."""
+    return np.minimum(frames.captured, length).astype(np.int32)
 
 
-def _plain(network: Offsets, ethertype: NDArray[np.uint16]) -> Link:
+def _plain(network: NDArray[np.int32], ethertype: NDArray[np.uint16]) -> Link:
     """A link without hardware addresses."""
     n = len(network)
     return Link(network, ethertype, np.zeros(n, np.uint64), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
 
 
-def _addresses(header: Bytes, network: Offsets, ethertype: NDArray[np.uint16]) -> Link:
+def _addressed(header: Bytes, network: NDArray[np.int32], ethertype: NDArray[np.uint16]) -> Link:
     """With the addresses at the start of ``header``: destination in bytes 0 to 5, source in 6 to 11."""
-    src_mac = field(header, 4, ">u8") & np.uint64(0xFFFF_FFFF_FFFF)
-    broadcast = (field(header, 0, "u4") == 0xFFFF_FFFF) & (field(header, 4, "u2") == 0xFFFF)
-    return Link(network, ethertype, src_mac, broadcast, (header[:, 0] & 1 == 1) & ~broadcast)
+    destination = field(header, 0, ">u8") >> np.uint64(16)
+    broadcast = destination == BROADCAST
+    multicast = (destination & np.uint64(1 << 40) != 0) & ~broadcast
+    return Link(network, ethertype, field(header, 4, ">u8") & BROADCAST, broadcast, multicast)
 
 
 def _ethernet(frames: Frames) -> Link:
-    header = _head(frames, 16)
-    ethertype = field(header, 12, ">u2")
-    return _addresses(header, _skip(frames, 14), ethertype)
+    """One gather serves this header and, where no tag stands between, the next one."""
+    header = gather(frames.data, frames.start, 14 + NETWORK)
+    blank(header[:, :14], np.flatnonzero(frames.captured < 14), frames.captured)
+    link = _addressed(header, _skip(frames, 14), field(header, 12, ">u2"))
+    return link._replace(header=header[:, 14:])
 
 
 def _raw(frames: Frames) -> Link:
@@ -209,7 +218,7 @@ def _sll2(frames: Frames) -> Link:
 
 
 def _cooked(
-    network: Offsets,
+    network: NDArray[np.int32],
     packet_type: Bytes,
     arphrd: NDArray[np.uint16],
     address_length: Bytes,
@@ -229,6 +238,7 @@ def _wifi(frames: Frames, padded: Bools | None = None) -> Link:
     """IEEE 802.11: a data frame has an LLC header behind addresses, QoS control and HT control.
 
     Encrypted frames and later fragments have no network header. Of an A-MSDU the first subframe is seen.
+    ``padded``: the headers that capturing hardware filled up to a multiple of four bytes.
     """
     header = _head(frames, 34)
     to_ds, from_ds = header[:, 1] & 1 == 1, header[:, 1] & 2 == 2
@@ -237,16 +247,15 @@ def _wifi(frames: Frames, padded: Bools | None = None) -> Link:
     four = to_ds & from_ds
     length = 24 + 6 * four + qos * (2 + 4 * (header[:, 1] >> 7))
     if padded is not None:
-        length = np.where(padded, (length + 3) & ~3, length)
+        length = np.where(padded, length + 3 & ~3, length)
     amsdu = qos & (np.where(four, header[:, 30], header[:, 24]) & 0x80 != 0)
     clear = (header[:, 1] & 0x40 == 0) & (header[:, 22] & 0x0F == 0)
-    network = _skip(frames, length + 14 * amsdu)
-    ethertype = (data & clear) * np.uint16(LLC)
     addresses = np.zeros((len(header), 12), np.uint8)
     addresses[:, :6] = np.where(to_ds[:, None], header[:, 16:22], header[:, 4:10])
     source = np.where(from_ds[:, None], header[:, 16:22], header[:, 10:16])
     addresses[:, 6:] = np.where(four[:, None], header[:, 24:30], source)
-    return _addresses(addresses * (header[:, :1] & 0x0C == 0x08), network, ethertype)
+    addresses *= header[:, :1] & 0x0C == 0x08
+    return _addressed(addresses, _skip(frames, length + 14 * amsdu), (data & clear) * np.uint16(LLC))
 
 
 def _radiotap(frames: Frames) -> Link:
@@ -255,33 +264,34 @@ def _radiotap(frames: Frames) -> Link:
     for k in range(8):
         more = field(header, 4 + 4 * k, "<u4") >> 31 == 1
         words += more & (words == k + 1)
-    present = header[:, 4]
     at = 4 + 4 * words
-    at = np.where(present & 1 == 1, (at + 7 & ~7) + 8, at)  # TSFT, aligned to its size
-    flags = np.take_along_axis(header, np.minimum(at, 47)[:, None], 1)[:, 0]
-    padded = (present & 2 == 2) & (flags & 0x20 != 0)
-    return _wifi(_behind(frames, field(header, 2, "<u2"), 105), padded)
-
-
-def _behind(frames: Frames, length: NDArray[Any], link_type: int) -> Frames:
-    """The frames that follow a header of ``length`` bytes."""
-    start = _skip(frames, length)
-    return Frames(frames.data, start, (frames.start + frames.captured - start).astype(np.uint32), link_type)
+    at = np.where(header[:, 4] & 1 == 1, (at + 7 & ~7) + 8, at)  # a time in microseconds, aligned
+    flags = header[np.arange(len(header)), np.minimum(at, 47)]
+    padded = (header[:, 4] & 2 == 2) & (flags & 0x20 != 0)
+    return _inside(frames, field(header, 2, "<u2"), lambda inner: _wifi(inner, padded))
 
 
 def _ppi(frames: Frames) -> Link:
     """Per-packet information: its header names the link type of what follows, which may differ from row to row."""
     header = _head(frames, 8)
-    inner = field(header, 4, "<u4")
-    link = _plain(_skip(frames, field(header, 2, "<u2")), np.zeros(len(header), np.uint16))
-    for number in set(inner.tolist()) & set(LINKS) - {PPI}:
-        rows = np.flatnonzero(inner == number)
+    length, numbers = field(header, 2, "<u2"), field(header, 4, "<u4")
+    link = _plain(_skip(frames, length), np.zeros(len(header), np.uint16))
+    for number in set(numbers.tolist()) & set(LINKS) - {PPI}:
+        rows = np.flatnonzero(numbers == number)
         part = Frames(frames.data, frames.start[rows], frames.captured[rows], number)
-        found = LINKS[number][1](_behind(part, field(header, 2, "<u2")[rows], number))
-        columns: Any = zip(link, found, strict=True)
+        found = _inside(part, length[rows], LINKS[number][1])
+        columns: Any = zip(link[:5], found[:5], strict=True)
         for column, values in columns:
             column[rows] = values
     return link
+
+
+def _inside(frames: Frames, length: NDArray[Any], parse: Parser) -> Link:
+    """What ``parse`` finds behind a header of ``length`` bytes."""
+    skip = _skip(frames, length)
+    inner = Frames(frames.data, frames.start + skip, frames.captured - skip.astype(np.uint32), frames.link_type)
+    link = parse(inner)
+    return link._replace(network=link.network + skip)
 
 
 def _nflog(frames: Frames) -> Link:
@@ -294,15 +304,15 @@ def _nflog(frames: Frames) -> Link:
     ethertype = np.zeros(len(at), np.uint16)
     rows = np.arange(len(at))
     for _ in range(64):  # attributes that are looked through; the kernel writes about twenty kinds
-        available = frames.start[rows] + frames.captured[rows] - at[rows]
-        header = gather(frames.data, at[rows], 4)
+        available = frames.captured[rows].astype(np.int32) - at[rows]
+        header = gather(frames.data, frames.start[rows] + at[rows], 4)
         blank(header, np.flatnonzero(available < 4), available)
         swapped = field(header, 2, "<u2") & 0xFF00 != 0  # attribute numbers are small
-        length = np.where(swapped, field(header, 0, ">u2"), field(header, 0, "<u2")).astype(np.int64)
+        length = np.where(swapped, field(header, 0, ">u2"), field(header, 0, "<u2")).astype(np.int32)
         number = np.where(swapped, field(header, 2, ">u2"), field(header, 2, "<u2")) & 0x7FFF
         packet = (number == 9) & (length >= 4)
         ethertype[rows[packet]] = _by_family(family[rows[packet]])
-        at[rows] += np.minimum(np.where(packet, 4, length + 3 & ~3), available)
+        at[rows] += np.minimum(np.where(packet, 4, length + 3 & ~3), available).astype(np.int32)
         rows = rows[~packet & (length >= 4)]
         if not len(rows):
             break

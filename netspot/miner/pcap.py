@@ -32,10 +32,17 @@ class Rows(NamedTuple):
     link_type: int
 
 
+class Records(NamedTuple):
+    """Where records begin, and their first bytes."""
+
+    starts: Offsets
+    heads: Bytes
+
+
 class Index(NamedTuple):
     """The whole packets that a stretch of the file holds."""
 
-    packets: list[Offsets]  # offsets of their records, in pieces of one link type
+    packets: list[Records]  # in pieces of one link type
     stop: int  # offset of what comes behind them
     fault: str = ""  # what is wrong at ``stop``, if it is
     skip: int = 0  # from ``stop``, bytes to pass over without looking at them
@@ -44,34 +51,33 @@ class Index(NamedTuple):
 class Pcap:
     """A record's length stands at byte 8; it does not count the record's own header."""
 
-    length_at, shortest, longest = 8, 0, MAX_RECORD
+    head, length_at, shortest, longest = 16, 8, 0, MAX_RECORD
 
     def __init__(self, header: bytes) -> None:
         """``header``: the first 24 bytes of the file. SourceError where nobody decodes the link type."""
-        self.order, self._unit_ns, self.head = MAGICS[header[:4]]
-        self.extra, self.length = self.head, self.order + "u4"
+        self.order, self._unit_ns, self.extra = MAGICS[header[:4]]
+        self.length = self.order + "u4"
         number = int.from_bytes(header[20:24], "little" if self.order == "<" else "big")
         self.link_type = number & 0xFFFF  # the upper bits tell of a frame check sequence
         parser(self.link_type)
         self._mean = 512
 
     def index(self, data: Bytes, begin: int, end: int, most: int) -> Index:
-        starts, stop = find(data, begin, end, self, most, self._mean)
+        starts, heads, stop = find(data, begin, end, self, most, self._mean)
         if len(starts):
-            self._mean = max((stop - begin) // len(starts), self.head)
-        return Index([starts] if len(starts) else [], stop, self._fault(data, stop, end))
+            self._mean = max((stop - begin) // len(starts), self.extra)
+        return Index([Records(starts, heads)] if len(starts) else [], stop, self._fault(data, stop, end))
 
     def _fault(self, data: Bytes, stop: int, end: int) -> str:
-        if stop + self.head > end:
+        if stop + self.extra > end:
             return ""
         length = int(data[stop + 8 : stop + 12].view(self.length)[0])
         return "" if length <= MAX_RECORD else f"a packet of {length} bytes, more than {MAX_RECORD}"
 
-    def rows(self, data: Bytes, starts: Offsets) -> Rows:
-        header = gather(data, starts, 16)
-        seconds, fraction, captured, wire_len = (field(header, at, self.length) for at in (0, 4, 8, 12))
+    def rows(self, records: Records) -> Rows:
+        seconds, fraction, captured, wire_len = (field(records.heads, at, self.length) for at in (0, 4, 8, 12))
         ts_ns = seconds.astype(np.int64) * 1_000_000_000 + fraction.astype(np.int64) * self._unit_ns
-        return Rows(starts + self.head, captured, wire_len, ts_ns, self.link_type)
+        return Rows(records.starts + self.extra, captured, wire_len, ts_ns, self.link_type)
 
     def guess(self, data: Bytes, begin: int, end: int, places: Places) -> Offsets:
         """Where the upper half of the time is the same as at ``begin`` (it changes every 18 hours)."""
@@ -83,10 +89,11 @@ class Pcap:
             found.append(some.first_hits(hit, 1))
         offset: Offsets = np.concatenate(found)
         offset = offset[self._plausible(gather(data, offset, 16))]
-        behind = offset + self.head + gather(data, offset + 8, 4).view(self.length)[:, 0]
+        behind = offset + self.extra + gather(data, offset + 8, 4).view(self.length)[:, 0]
         inside = behind + 16 <= end
         good = self._plausible(gather(data, np.where(inside, behind, begin), 16))
-        return offset[good & inside]
+        sure: Offsets = offset[good & inside]
+        return sure
 
     def _plausible(self, header: Bytes) -> NDArray[np.bool_]:
         fraction, captured, wire_len = (field(header, at, self.length) for at in (4, 8, 12))

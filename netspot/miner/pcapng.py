@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspot.miner.headers import Bytes, Offsets, field, gather
-from netspot.miner.pcap import Index, Rows
+from netspot.miner.pcap import Index, Records, Rows
 from netspot.miner.records import MAX_RECORD, Places, find
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
@@ -29,7 +29,7 @@ class Interface(NamedTuple):
 class Pcapng:
     """A block's length stands at byte 4 and counts the whole block."""
 
-    length_at, extra, shortest, longest, head = 4, 0, 12, MAX_BLOCK, 12
+    length_at, extra, shortest, longest, head = 4, 0, 12, MAX_BLOCK, 28
 
     def __init__(self) -> None:
         self.length = "<u4"
@@ -40,15 +40,14 @@ class Pcapng:
     def index(self, data: Bytes, begin: int, end: int, most: int) -> Index:
         if data[begin : begin + 4].tobytes() == MAGIC:
             return self._section(data, begin, end)
-        starts, stop = find(data, begin, end, self, most, self._mean)
+        starts, heads, stop = find(data, begin, end, self, most, self._mean)
         if len(starts):
             self._mean = max((stop - begin) // len(starts), self.shortest)
-        kinds = self._words(data, starts, 0)
-        sections = np.flatnonzero(kinds == SECTION)
+        sections = np.flatnonzero(field(heads, 0, self.length) == SECTION)
         if len(sections):  # what follows may be in another byte order
             stop = int(starts[sections[0]])
-            starts, kinds = starts[: sections[0]], kinds[: sections[0]]
-        return self._packets(data, starts, kinds, self._at_stop(data, stop, end))
+            starts, heads = starts[: sections[0]], heads[: sections[0]]
+        return self._packets(data, Records(starts, heads), self._at_stop(data, stop, end))
 
     def _section(self, data: Bytes, begin: int, end: int) -> Index:
         """Begin a section: its byte-order magic tells how to read the length that stands before it."""
@@ -73,29 +72,31 @@ class Pcapng:
             return Index([], stop, f"a block of type {kind} with {length} bytes")
         return Index([], stop, skip=length if length > MAX_BLOCK else 0)
 
-    def _packets(self, data: Bytes, starts: Offsets, kinds: NDArray[np.uint32], behind: Index) -> Index:
+    def _packets(self, data: Bytes, blocks: Records, behind: Index) -> Index:
         """Note the interfaces and find the packets among blocks; ``behind`` is what comes after the last of them."""
-        known = len(self._interfaces) + np.cumsum(kinds == INTERFACE)
-        length = self._words(data, starts, 4)
-        broken = (length % 4 != 0) | (self._words(data, starts + length - 4, 0) != length)
-        broken |= (kinds == INTERFACE) & ((length < 20) | (known > MAX_INTERFACES))
-        rows = np.flatnonzero((kinds == ENHANCED) | (kinds == OLD_PACKET) | (kinds == SIMPLE))
-        simple = kinds[rows] == SIMPLE
-        captured = np.where(simple, 0, self._words(data, starts[rows], 20))
-        interface = self._interface_of(data, starts[rows], kinds[rows])
+        starts, heads = blocks
+        kind, length, captured = (field(heads, at, self.length) for at in (0, 4, 20))
+        is_interface, simple = kind == INTERFACE, kind == SIMPLE
+        packet = simple | (kind == ENHANCED) | (kind == OLD_PACKET)
+        known = len(self._interfaces) + np.cumsum(is_interface)
+        interface = self._interface_of(heads)
         shortest = np.where(simple, 16, 32)
-        broken[rows] |= (length[rows] < shortest) | (captured > length[rows] - shortest) | (interface >= known[rows])
+        broken = (length % 4 != 0) | (self._words(data, starts + length - 4) != length)
+        broken |= is_interface & ((length < 20) | (known > MAX_INTERFACES))
+        broken |= packet & ((length < shortest) | (interface >= known) | (captured + 32 > length) & ~simple)
         if broken.any():
             first = int(broken.argmax())
-            text = f"a block of type {kinds[first]} with {length[first]} bytes whose fields contradict each other"
+            text = f"a block of type {kind[first]} with {length[first]} bytes whose fields contradict each other"
             behind = Index([], int(starts[first]), text)
-            kinds, rows = kinds[:first], rows[rows < first]
-            interface = interface[: len(rows)]
-        for k in np.flatnonzero(kinds == INTERFACE):
+            packet[first:] = is_interface[first:] = False
+        for k in np.flatnonzero(is_interface):
             self._interfaces.append(self._interface(data[int(starts[k]) :][: int(length[k])].tobytes()))
-        link_types = np.array([each.link_type for each in self._interfaces], np.int64)[interface]
-        pieces = np.split(starts[rows], np.flatnonzero(np.diff(link_types)) + 1) if len(rows) else []
-        return behind._replace(packets=pieces)
+        rows = np.flatnonzero(packet)
+        link_types = np.array([each.link_type for each in self._interfaces], np.int64)[interface[rows]]
+        pieces = np.split(rows, np.flatnonzero(np.diff(link_types)) + 1) if len(rows) else []
+        if len(rows) == len(starts) and len(pieces) == 1:
+            return behind._replace(packets=[blocks])
+        return behind._replace(packets=[Records(starts[some], heads[some]) for some in pieces])
 
     def _interface(self, block: bytes) -> Interface:
         order = self.length[0]
@@ -113,30 +114,29 @@ class Pcapng:
         per_second = 1 << min(resolution & 0x7F, 63) if resolution & 0x80 else 10 ** min(resolution, 19)
         return Interface(link_type, snap, per_second, max(-MAX_SECONDS, min(offset, MAX_SECONDS)))
 
-    def rows(self, data: Bytes, starts: Offsets) -> Rows:
-        header = gather(data, starts, 28)
-        kind, length, captured, wire_len = (field(header, at, self.length) for at in (0, 4, 20, 24))
-        interface = self._interface_of(data, starts, kind)
-        units = field(header, 12, self.length).astype(np.uint64) << np.uint64(32) | field(header, 16, self.length)
+    def rows(self, records: Records) -> Rows:
+        starts, heads = records
+        kind, length, captured, wire_len = (field(heads, at, self.length) for at in (0, 4, 20, 24))
+        interface = self._interface_of(heads)
+        units = field(heads, 12, self.length).astype(np.uint64) << np.uint64(32) | field(heads, 16, self.length)
         ts_ns = self._times(units, interface)
         start = starts + 28
         simple = kind == SIMPLE
         if simple.any():
             start = np.where(simple, starts + 12, start)
-            wire_len = np.where(simple, field(header, 8, self.length), wire_len)
+            wire_len = np.where(simple, field(heads, 8, self.length), wire_len)
             snap = np.uint32(self._interfaces[0].snap or MAX_RECORD)
             captured = np.where(simple, np.minimum(np.minimum(wire_len, length - 16), snap), captured)
             before = np.maximum.accumulate(np.where(simple, 0, np.arange(1, len(starts) + 1)))
             ts_ns = np.concatenate(([self._last_ns], ts_ns))[before]
         self._last_ns = int(ts_ns[-1])
-        link_type = self._interfaces[int(interface[0])].link_type
-        return Rows(start, captured, wire_len, ts_ns, link_type)
+        return Rows(start, captured, wire_len, ts_ns, self._interfaces[int(interface[0])].link_type)
 
-    def _interface_of(self, data: Bytes, starts: Offsets, kinds: NDArray[np.uint32]) -> NDArray[np.int64]:
-        number = self._words(data, starts, 8)
-        if (kinds != ENHANCED).any():
-            old = gather(data, starts + 8, 2).view(self.length[0] + "u2")[:, 0]
-            number = np.where(kinds == ENHANCED, number, np.where(kinds == OLD_PACKET, old, 0))
+    def _interface_of(self, heads: Bytes) -> NDArray[np.int64]:
+        number, kind = field(heads, 8, self.length), field(heads, 0, self.length)
+        if (kind != ENHANCED).any():
+            old = field(heads, 8, self.length[0] + "u2")
+            number = np.where(kind == ENHANCED, number, np.where(kind == OLD_PACKET, old, 0))
         return number.astype(np.int64)
 
     def _times(self, units: NDArray[np.uint64], interface: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -150,10 +150,9 @@ class Pcapng:
             ts_ns[clock == k] = _nanoseconds(units[clock == k], *clocks[k])
         return ts_ns
 
-    def _words(self, data: Bytes, starts: Offsets, at: int) -> NDArray[np.uint32]:
-        """The 32-bit word at byte ``at`` of each block."""
-        words = np.ndarray((len(data) - at - 3,), self.length, data, at, (1,))
-        return words[starts].astype(np.uint32)
+    def _words(self, data: Bytes, offsets: Offsets) -> NDArray[np.uint32]:
+        """The 32-bit word at each offset."""
+        return field(gather(data, offsets, 4), 0, self.length)
 
     def _word(self, data: Bytes, at: int) -> int:
         return int(data[at : at + 4].view(self.length)[0])
@@ -167,10 +166,11 @@ class Pcapng:
             hit &= some.view(data, self.length, 4) <= MAX_BLOCK
             found.append(some.first_hits(hit, 4))
         offset: Offsets = np.concatenate(found)
-        length = self._words(data, offset, 4)
+        length = self._words(data, offset + 4)
         good = (length >= 32) & (offset + length <= end)
         offset, length = offset[good], length[good]
-        return offset[self._words(data, offset + length - 4, 0) == length]
+        sure: Offsets = offset[self._words(data, offset + length - 4) == length]
+        return sure
 
 
 def _nanoseconds(units: NDArray[np.uint64], per_second: int, offset_s: int) -> NDArray[np.int64]:

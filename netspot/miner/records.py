@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.headers import Bytes, Offsets
+from netspot.miner.headers import Bytes, Offsets, field, gather
 
 MAX_RECORD = 1 << 18  # the longest packet that tcpdump and Wireshark write [byte]
 RECORDS_A_CHAIN = 32  # aimed at: more chains cost more guesses, longer ones more steps
@@ -65,7 +65,7 @@ class Layout(Protocol):
     def length_at(self) -> int: ...  # offset in the record [byte]
 
     @property
-    def head(self) -> int: ...  # bytes of a record that must be there before its length is read
+    def head(self) -> int: ...  # bytes of a record that are wanted in ``Found.heads``
 
     @property
     def extra(self) -> int: ...  # [byte]
@@ -82,6 +82,7 @@ class Layout(Protocol):
 
 class Found(NamedTuple):
     starts: Offsets  # of whole records, in order
+    heads: Bytes  # the first ``head`` bytes of each
     stop: int  # offset of the first record that is not among them: incomplete, broken, or one too many
 
 
@@ -100,7 +101,7 @@ def find(data: Bytes, begin: int, end: int, layout: Layout, most: int, mean: int
     else:
         starts = np.concatenate(([begin], layout.guess(data, begin, end, places)))
         found = _chains(lengths, starts, end, layout.extra, 2 * most)
-    return _one_chain(data, lengths, found, begin, end, layout, most)
+    return _one_chain(data, found, begin, end, layout, most)
 
 
 def _chains(lengths: NDArray[np.unsignedinteger], starts: Offsets, end: int, extra: int, most: int) -> Offsets:
@@ -108,52 +109,61 @@ def _chains(lengths: NDArray[np.unsignedinteger], starts: Offsets, end: int, ext
     limits = np.append(starts[1:], end)
     pieces, total = [], 0
     while len(starts) >= FEW and total < most:
-        steps = np.empty((STEPS, len(starts)), np.int64)
-        position = starts
-        for step in steps:
-            step[:] = position
-            position = np.minimum(position + extra + lengths[position], end)
-        reached = np.ascontiguousarray(steps.T)
+        try:
+            steps = _steps(lengths, starts, extra)
+        except IndexError:  # a length that leads out of the buffer: a wrong guess, or a broken file
+            steps = _steps(lengths, starts, extra, end)
+        reached = np.ascontiguousarray(steps[:-1].T)
         pieces.append(reached[reached < limits[:, None]])
         total += len(pieces[-1])
-        left = position < limits
-        starts, limits = position[left], limits[left]
+        left = steps[-1] < limits
+        starts, limits = steps[-1][left], limits[left]
     found = np.concatenate(pieces)
     if len(pieces) > 1:
         found.sort(kind="stable")  # merges runs
     return found
 
 
-def _one_chain(
-    data: Bytes,
-    lengths: NDArray[np.unsignedinteger],
-    found: Offsets,
-    begin: int,
-    end: int,
-    layout: Layout,
-    most: int,
-) -> Found:
+def _steps(lengths: NDArray[np.unsignedinteger], starts: Offsets, extra: int, end: int | None = None) -> Offsets:
+    """``STEPS`` steps from each start, shape ``(STEPS + 1, n)``, not beyond ``end``.
+
+    The loop adds the lengths alone; ``extra`` comes into the k-th step through a view that begins k times later.
+    """
+    steps = np.empty((STEPS + 1, len(starts)), np.int64)
+    steps[0] = starts
+    for k in range(STEPS):
+        np.add(steps[k], lengths[k * extra :][steps[k]], out=steps[k + 1])
+        if end is not None:
+            np.minimum(steps[k + 1], end - (k + 1) * extra, out=steps[k + 1])
+    steps += extra * np.arange(STEPS + 1)[:, None]
+    return steps
+
+
+def _one_chain(data: Bytes, found: Offsets, begin: int, end: int, layout: Layout, most: int) -> Found:
     """The chain of records from ``begin``, with ``found`` as far as it proves to be part of it."""
-    size = lengths[found]
+    heads = gather(data, found, layout.head)
+    size = field(heads, layout.length_at, layout.length)
     after = found + layout.extra + size
     whole = (size >= layout.shortest) & (size <= layout.longest) & (after <= end)
     last = np.flatnonzero(np.append(~whole[:-1] | (after[:-1] != found[1:]), True))  # of each unbroken run
-    pieces: list[Offsets] = []
+    pieces: list[tuple[Offsets, Bytes]] = []
     position, count, more = begin, 0, True
     while more and count < most:
         k = int(np.searchsorted(found, position))
         if k < len(found) and found[k] == position:
             m = int(last[np.searchsorted(last, k)])
             more = bool(whole[m])
-            pieces.append(found[k : m + more])
+            pieces.append((found[k : m + more], heads[k : m + more]))
             position = int(after[m]) if more else int(found[m])
         else:
             until = int(found[k]) if k < len(found) else end
-            piece, position, more = _walk(data, position, until, end, layout, most - count)
-            pieces.append(piece)
-        count += len(pieces[-1])
-    starts = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    return Found(starts[:most], int(starts[most]) if count > most else position)
+            starts, position, more = _walk(data, position, until, end, layout, most - count)
+            pieces.append((starts, gather(data, starts, layout.head)))
+        count += len(pieces[-1][0])
+    starts, heads = (
+        pieces[0] if len(pieces) == 1 else (np.concatenate(columns) for columns in zip(*pieces, strict=True))
+    )
+    return Found(starts[:most], heads[:most], int(starts[most]) if count > most else position)
 
 
 def _walk(data: Bytes, position: int, until: int, end: int, layout: Layout, most: int) -> tuple[Offsets, int, bool]:
@@ -163,7 +173,7 @@ def _walk(data: Bytes, position: int, until: int, end: int, layout: Layout, most
     starts: list[int] = []
     more = True
     while more and position < until and len(starts) < most:
-        more = position + layout.head <= end
+        more = position + layout.length_at + 4 <= end
         length = unpack(buffer, position + layout.length_at)[0] if more else 0
         after = position + layout.extra + length
         more = more and layout.shortest <= length <= layout.longest and after <= end
