@@ -37,11 +37,17 @@ def wait_for(condition: Callable[[], object], seconds: float = 10.0, what: str =
 
 
 class Broker:
-    """``extra`` lines go below those of the listener; ``{dir}`` in them is ``folder``."""
+    """``extra`` lines go below the listener, ``{dir}`` in them is ``folder``; ``inside`` goes before the command."""
 
     def __init__(
-        self, folder: Path, extra: str = "allow_anonymous true", port: int = 0, host: str = "127.0.0.1"
+        self,
+        folder: Path,
+        extra: str = "allow_anonymous true",
+        port: int = 0,
+        host: str = "127.0.0.1",
+        inside: tuple[str, ...] = (),
     ) -> None:
+        self.inside = inside
         self.port = port or free_port()
         self.host = host
         self.folder = folder
@@ -57,13 +63,18 @@ class Broker:
     def start(self) -> Broker:
         assert MOSQUITTO
         self.process = subprocess.Popen(
-            [MOSQUITTO, "-c", str(self.folder / "mosquitto.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*self.inside, MOSQUITTO, "-c", str(self.folder / "mosquitto.conf")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         wait_for(self._listens, 5, "mosquitto listens")
         return self
 
     def _listens(self) -> bool:
         assert self.process and self.process.poll() is None, (self.folder / "broker.log").read_text()
+        if self.inside:  # another network, perhaps
+            log = self.folder / "broker.log"
+            return log.exists() and " running" in log.read_text()
         with socket.socket() as sock:
             return sock.connect_ex((self.host, self.port)) == 0
 
@@ -101,9 +112,9 @@ def broker(folder: Path, extra: str = "allow_anonymous true", port: int = 0) -> 
 class Listener:
     """mosquitto_sub; ``messages`` hold topic, payload (text), qos, retain and ``at`` [s, time.time()]."""
 
-    def __init__(self, port: int, *topics: str, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, port: int, *topics: str, options: tuple[str, ...] = (), inside: tuple[str, ...] = ()) -> None:
         self.messages: list[dict] = []
-        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-F", "%j", *options]
+        command = [*inside, "mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-F", "%j", *options]
         for topic in topics:
             command += ["-t", topic]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
