@@ -49,7 +49,9 @@ class Board:
         self.run("true")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             print(self._text[-6000:])
         try:
@@ -63,7 +65,7 @@ class Board:
     def run(self, script: str, timeout_s: float = 120, check: bool = True) -> str:
         """What the shell prints for one line of script."""
         self._seen = len(self._text)
-        self._type(f"{{ {script}\n}}; echo \"[\"\"[$?]]\"")
+        self._type(f'{{ {script}\n}}; echo "[""[$?]]"')
         found = self._wait(DONE, timeout_s)
         output = self._text[self._seen : found.start()].replace("\r", "")
         assert not check or found[1] == "0", f"{script}\nexit status {found[1]}\n{output[-4000:]}"

@@ -26,7 +26,8 @@ class Booted:
     """A context: inside it systemd runs; there is no network but what the test makes."""
 
     def __init__(self, tree: Tree, binds: Mapping[str, Path] | None = None) -> None:
-        options = [f"--bind-ro={source}:{target}" for target, source in {**tree.binds, **(binds or {})}.items()]
+        shown = {**tree.binds, "/var/cache/apt/archives": tree.archives(), **(binds or {})}
+        options = [f"--bind={source}:{target}" for target, source in shown.items()]
         self._console = (tree.upper.parent / "console").open("wb")
         self._nspawn = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "bash", "-euc", BOOT, "bash", tree.lower, tree.upper, *options],
@@ -41,9 +42,9 @@ class Booted:
             time.sleep(0.2)
         raise AssertionError(self.run("systemctl --failed; systemctl list-jobs", check=False))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is not None:
-            print(self.run("journalctl --no-pager -n 60 -o short-monotonic", check=False))
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.run("systemctl poweroff", check=False)
         try:
             self._nspawn.wait(30)

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("NETSPOT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "netspot")
+CACHE = Path(
+    os.environ.get("NETSPOT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "netspot"
+)
 
 
 def rootfs(kind: str, suite: str, arch: str) -> Path:

@@ -66,7 +66,9 @@ def test_it_captures_without_root_and_with_one_capability(storage: Path) -> None
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         assert int(fields["CapEff"], 16) == 1 << 13
         assert fields["Uid"].split()[0] == "990"
-        told = engine("podman", "exec", "netspot", "netspotctl", "--url", "http://127.0.0.1:11099", "status", storage=storage)
+        told = engine(
+            "podman", "exec", "netspot", "netspotctl", "--url", "http://127.0.0.1:11099", "status", storage=storage
+        )
         assert "lo" in told
         with pytest.raises(AssertionError, match="Read-only file system"):
             engine("podman", "exec", "netspot", "touch", "/usr/x", storage=storage)
@@ -75,4 +77,6 @@ def test_it_captures_without_root_and_with_one_capability(storage: Path) -> None
 
 
 def test_it_knows_its_options(storage: Path) -> None:
-    assert "netspot 3.0.0" in engine("podman", "run", "--rm", *RUN, *rights(), "localhost/netspot", "--version", storage=storage)
+    assert "netspot 3.0.0" in engine(
+        "podman", "run", "--rm", *RUN, *rights(), "localhost/netspot", "--version", storage=storage
+    )

@@ -51,8 +51,8 @@ def outputs(machine: Machine, captures: Path) -> Callable[[str, str], tuple[str,
         if (suite, arch) not in printed:
             tree = machine(suite, arch)
             texts = [
-                tree.run(f"mkdir -p /var/lib/state; {RUN.format(f'/srv/{name}.pcap', '/var/lib/state')} 2>/dev/null",
-                         binds={"/srv": captures})
+                tree.run(f"mkdir -p /var/lib/state; {RUN.format(f'/captures/{name}.pcap', '/var/lib/state')} 2>/dev/null",
+                         binds={"/captures": captures})
                 for name in ("first", "second")
             ]  # fmt: skip
             printed[suite, arch] = (texts[0], texts[1])
@@ -74,9 +74,9 @@ def test_the_extension_loads_and_only_when_asked_for(machine: Machine, captures:
     tree = machine(suite, arch)
     assert "sniff" in tree.run("python3 -c 'import pylibpcap.base as base; print(dir(base))'").lower()
     loaded = tree.run(
-        "python3 -c 'import sys, netspot.cli as cli; cli.main([\"run\", \"-f\", \"/srv/second.pcap\"]);"
+        "python3 -c 'import sys, netspot.cli as cli; cli.main([\"run\", \"-f\", \"/captures/second.pcap\"]);"
         " print([name for name in sys.modules if name.startswith(\"pylibpcap\")])'",
-        binds={"/srv": captures},
+        binds={"/captures": captures},
     )  # fmt: skip
     assert loaded.splitlines()[-1] == "[]"
 
@@ -103,10 +103,15 @@ def test_what_one_machine_learned_another_goes_on_with(
     for giver, taker in ((MACHINES[0], (suite, arch)), ((suite, arch), MACHINES[0])):
         outputs(*giver)
         source, target = machine(*giver), machine(*taker)
-        run = RUN.format("/srv/first.pcap", "/tmp/state") + " >/dev/null 2>&1; cat /tmp/state/*"
-        source.run("rm -rf /var/lib/gift; mkdir -p /tmp/state /var/lib/gift;" + run + " >/dev/null; cp -a /tmp/state/. /var/lib/gift/", binds={"/srv": captures})
+        run = RUN.format("/captures/first.pcap", "/tmp/state") + " >/dev/null 2>&1; cat /tmp/state/*"
+        source.run(
+            "rm -rf /var/lib/gift; mkdir -p /tmp/state /var/lib/gift;"
+            + run
+            + " >/dev/null; cp -a /tmp/state/. /var/lib/gift/",
+            binds={"/captures": captures},
+        )
         said = target.run(
-            f"mkdir -p /tmp/state; cp -a /gift/. /tmp/state/; {RUN.format('/srv/second.pcap', '/tmp/state')} 2>/dev/null",
-            binds={"/srv": captures, "/gift": source.upper / "var/lib/gift"},
+            f"mkdir -p /tmp/state; cp -a /gift/. /tmp/state/; {RUN.format('/captures/second.pcap', '/tmp/state')} 2>/dev/null",
+            binds={"/captures": captures, "/gift": source.upper / "var/lib/gift"},
         )
         assert said == outputs(*MACHINES[0])[1]

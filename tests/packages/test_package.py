@@ -17,7 +17,15 @@ SHIPPED = [
     pytest.param(arch, suite, marks=[] if arch == "amd64" else [pytest.mark.everything])
     for arch, suite in (("amd64", "bookworm"), ("arm64", "bookworm"), ("armhf", "bookworm"), ("armhf", "trixie"))
 ]
-NEEDED = {"python3", "python3-bottle", "python3-numpy", "python3-paho-mqtt", "python3-sdnotify", "python3-waitress", "python3-yaml"}
+NEEDED = {
+    "python3",
+    "python3-bottle",
+    "python3-numpy",
+    "python3-paho-mqtt",
+    "python3-sdnotify",
+    "python3-waitress",
+    "python3-yaml",
+}
 ALLOWED = {"libc6", "python3:any", "systemd"}
 
 
@@ -58,7 +66,10 @@ def test_it_depends_on_what_debian_has_and_only_recommends_libpcap(build: Build,
 
 def test_conffiles_and_files(build: Build) -> None:
     deb = build("amd64", "bookworm")
-    assert printed("dpkg-deb", "-I", deb, "conffiles").split() == ["/etc/netspot/conf.d/README", "/etc/netspot/netspot.yaml"]
+    assert printed("dpkg-deb", "-I", deb, "conffiles").split() == [
+        "/etc/netspot/conf.d/README",
+        "/etc/netspot/netspot.yaml",
+    ]
     files = printed("dpkg-deb", "-c", deb)
     for wanted in (
         "/usr/bin/netspot", "/usr/bin/netspotctl", "/systemd/system/netspot.service", "/pylibpcap/base.abi3.so",

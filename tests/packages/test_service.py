@@ -23,21 +23,24 @@ CAP_NET_RAW = 1 << 13
 
 
 @pytest.fixture(scope="module")
-def box(repository: Path, build: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
+def box(
+    request: pytest.FixtureRequest, repository: Path, build: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Booted]:
     """A fresh system that has seen the repository, and has the packages to install on its disk."""
     folder = tmp_path_factory.mktemp("service")
     tree = Tree(rootfs("base", "bookworm", "amd64"), folder / "upper")
     tree.use_repository(repository, "bookworm")
     tree.run("apt-get install --yes --no-install-recommends --download-only netspot libpcap0.8", cache=True)
-    archives = tree.archives()
     higher = folder / "higher.deb"
     subprocess.run(
         ["sh", "-euc", 'dpkg-deb -R "$1" "$2.d"; sed -i "s/^Version: .*/&+1/" "$2.d/DEBIAN/control"; dpkg-deb -b "$2.d" "$2"',
          "sh", build("amd64", "bookworm"), higher], check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    binds = {"/srv/traffic.py": TRAFFIC, "/srv/higher.deb": higher, "/srv/archives": archives}
+    binds = {"/srv/traffic.py": TRAFFIC, "/srv/higher.deb": higher}
     with Booted(tree, binds) as booted:
         yield booted
+        if request.session.testsfailed:
+            print(booted.run("journalctl --no-pager -n 80 -o short-monotonic", check=False))
 
 
 def send(box: Booted, kind: str, packets: int, per_second: int) -> None:
@@ -50,14 +53,23 @@ def status(box: Booted) -> str:
 
 def since(box: Booted, script: str) -> str:
     """The journal's lines of netspot from before ``script`` to after it."""
-    cursor = box.run("journalctl --show-cursor -n 0 | sed 's/-- cursor: //'").strip()
+    cursor = box.run("journalctl --show-cursor -n 0 | sed -n 's/-- cursor: //p'").strip()
     box.run(script)
     return box.run(f"journalctl -u netspot --no-pager -o cat --after-cursor='{cursor}'")
 
 
 def test_apt_installs_and_starts_it_without_any_configuration(box: Booted, figures: dict[str, str]) -> None:
-    box.run("apt-get -o Dir::Cache::archives=/srv/archives install --yes --no-install-recommends --no-download netspot libpcap0.8")
-    shown = box.shown("ActiveState", "SubState", "UnitFileState", "NRestarts", "ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+    box.run(
+        "apt-get install --yes --no-install-recommends netspot libpcap0.8"
+    )
+    shown = box.shown(
+        "ActiveState",
+        "SubState",
+        "UnitFileState",
+        "NRestarts",
+        "ExecMainStartTimestampMonotonic",
+        "ActiveEnterTimestampMonotonic",
+    )
     assert (shown["ActiveState"], shown["SubState"], shown["NRestarts"]) == ("active", "running", "0")
     assert shown["UnitFileState"] == "enabled"
     ready_s = (int(shown["ActiveEnterTimestampMonotonic"]) - int(shown["ExecMainStartTimestampMonotonic"])) / 1e6
@@ -115,13 +127,17 @@ def test_a_wrong_configuration_changes_nothing(box: Booted) -> None:
 
 def test_the_watchdog_restarts_a_stopped_process(box: Booted, figures: dict[str, str]) -> None:
     box.run("mkdir -p /run/systemd/system/netspot.service.d; systemctl daemon-reload")
-    box.run("printf '[Service]\\nWatchdogSec=4\\n' >/run/systemd/system/netspot.service.d/test.conf; systemctl daemon-reload")
+    box.run(
+        "printf '[Service]\\nWatchdogSec=4\\n' >/run/systemd/system/netspot.service.d/test.conf; systemctl daemon-reload"
+    )
     box.run("systemctl restart netspot; sleep 6")
     assert box.shown("NRestarts")["NRestarts"] == "0"  # it does feed it
     begun_s = time.monotonic()
     box.run("systemctl kill -s STOP netspot")
     box.wait_for("systemctl show -p NRestarts,ActiveState netspot | paste -sd,", "NRestarts=1,ActiveState=active")
-    figures["nspawn amd64: stopped process replaced after"] = f"{time.monotonic() - begun_s:.1f} s (WatchdogSec=4, RestartSec=5)"
+    figures["nspawn amd64: stopped process replaced after"] = (
+        f"{time.monotonic() - begun_s:.1f} s (WatchdogSec=4, RestartSec=5)"
+    )
     box.run("rm /run/systemd/system/netspot.service.d/test.conf; systemctl daemon-reload")
 
 
@@ -152,7 +168,9 @@ def test_memory_after_ten_minutes_of_traffic(box: Booted, figures: dict[str, str
     first_kib = int(box.run(measure))
     send(box, "home", 600_000, 1_000)
     last_kib = int(box.run(measure))
-    figures["nspawn amd64: RSS after 30 s and 10 min of 1,000 packets/s"] = f"{first_kib / 1024:.1f}, {last_kib / 1024:.1f} MiB"
+    figures["nspawn amd64: RSS after 30 s and 10 min of 1,000 packets/s"] = (
+        f"{first_kib / 1024:.1f}, {last_kib / 1024:.1f} MiB"
+    )
     assert last_kib < first_kib + 2048
 
 
@@ -166,12 +184,16 @@ def test_writes_to_the_disk_are_few(box: Booted, figures: dict[str, str]) -> Non
     quiet = int(box.run(written)) - before
     state = int(box.run("du -sb /var/lib/netspot | cut -f1"))
     day_mb = (quiet * 24 * 60 + state * 96) / 1e6
-    figures["nspawn amd64: written to disk"] = f"{quiet} byte in a quiet minute, {state} byte of state: {day_mb:.1f} MB a day (below 20)"
+    figures["nspawn amd64: written to disk"] = (
+        f"{quiet} byte in a quiet minute, {state} byte of state: {day_mb:.1f} MB a day (below 20)"
+    )
     assert day_mb < 20
 
 
 def test_purge_leaves_nothing(box: Booted) -> None:
     box.run("DEBIAN_FRONTEND=noninteractive apt-get purge --yes netspot")
-    left = box.run("find / -xdev -name '*netspot*' ! -path '/proc/*' ! -path '/srv/*' ! -path '/etc/apt/*' ! -path '/usr/share/keyrings/*' ! -path '/var/lib/apt/*'")
+    left = box.run(
+        "find / -xdev -name '*netspot*' ! -path '/proc/*' ! -path '/srv/*' ! -path '/etc/apt/*' ! -path '/usr/share/keyrings/*' ! -path '/var/lib/apt/*'"
+    )
     assert left == ""
     assert "netspot" not in box.run("cat /etc/passwd /etc/group")

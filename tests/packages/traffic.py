@@ -17,7 +17,9 @@ SLOT_S = 0.02
 def tcp(number: int, flags: int) -> bytes:
     """An Ethernet frame of 60 bytes with a TCP segment from 10.1.0.x to 10.2.0.1:443."""
     ports = struct.pack("!HHIIBBHHH", 40_000 + number % 8, 443, number, 0, 0x50, flags, 8192, 0, 0)
-    network = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, bytes((10, 1, 0, number % 16)), bytes((10, 2, 0, 1)))
+    network = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, bytes((10, 1, 0, number % 16)), bytes((10, 2, 0, 1))
+    )
     return bytes.fromhex("02000000000202000000000108 00") + network + ports + bytes(6)
 
 
