@@ -288,9 +288,23 @@ def test_closing_stops_the_capture_although_a_batch_lives_on(pair, listening, tm
     source.close()  # does nothing
 
 
-def test_missing_device_names_those_there_are(listening):
-    with pytest.raises(SourceError, match="'veth9': no such interface; there are lo, veth0, any; did you mean veth0"):
-        listening(device="veth9")
+@pytest.mark.parametrize(("direction", "expected"), [("both", 6), ("in", 3), ("out", 3)])
+def test_what_a_bridge_forwards_is_counted_as_direction_says(tmp_path, direction, expected):
+    """On ``any`` it is seen arriving and leaving."""
+    with veth() as (near, far), near.entered():
+        near.ip("link", "add", "br0", "type", "bridge")
+        near.ip("link", "add", "veth1", "type", "veth", "peer", "name", "veth1", "netns", far.name)
+        for namespace, name in ((near, "br0"), (near, "veth1"), (far, "veth1")):
+            namespace.ip("link", "set", name, "addrgenmode", "none")
+            namespace.ip("link", "set", name, "up")
+        near.ip("link", "set", "veth0", "master", "br0")
+        near.ip("link", "set", "veth1", "master", "br0")
+        while near.ip("-d", "link", "show").count("bridge_slave state forwarding") < 2:
+            time.sleep(0.02)
+        source = open_live(MinerConfig(device="any", direction=direction, filter="udp port 9"))
+        replay(far, capture_of([f.eth(f.ip6(f.udp(dport=9)), dst="02:00:00:00:00:99")] * 3, tmp_path))
+        assert len(column(collect(source, 7, 1), "ts_ns")) == expected
+        source.close()
 
 
 def test_ring_that_is_too_big(listening):

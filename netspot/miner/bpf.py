@@ -10,16 +10,18 @@ import socket
 import struct
 from typing import Any, NamedTuple
 
+from netspot.config import MinerConfig
 from netspot.errors import SourceError
+from netspot.miner.devices import ANY, ARPHRD_LOOPBACK, Device
 
-ETHERNET, COOKED = 1, 113  # LINKTYPE_ numbers, which are libpcap's DLT_ numbers here
+COOKED = 113  # LINKTYPE_LINUX_SLL, which is libpcap's DLT_LINUX_SLL
 COOKED_HEADER = 16  # length of LINUX_SLL's pseudo-header, which a SOCK_DGRAM packet socket does not have [byte]
 
 _LD_ABS_WORD, _JEQ, _RET, _RET_MASK = 0x20, 0x15, 0x06, 0x07  # linux/bpf_common.h
 _LD, _LDX, _ABS, _IND, _MSH = 0x00, 0x01, 0x20, 0x40, 0xA0
 _ANCILLARY = 0xFFFF_F000  # SKF_AD_OFF of linux/filter.h: loads from here on read what the kernel knows of the packet
 _PROTOCOL, _PKTTYPE, _HATYPE = _ANCILLARY, _ANCILLARY + 4, _ANCILLARY + 28
-_OUTGOING, _ARPHRD_LOOPBACK = 4, 772
+_OUTGOING = 4  # a packet type of linux/if_packet.h
 _SO_ATTACH_FILTER = 26
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 _NETMASK_UNKNOWN = 0xFFFF_FFFF
@@ -45,20 +47,18 @@ class _RawProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_uint), ("instructions", ctypes.POINTER(_RawInstruction)))
 
 
-def build(
-    expression: str, link_type: int, snapshot_len: int, device: str | None, direction: str, loopback: bool
-) -> Program:
-    """The whole program of one socket: direction, loopback, filter; what passes is cut to the snapshot length [byte].
+def build(config: MinerConfig, device: Device, link_type: int) -> Program:
+    """The whole program of one socket: direction, loopback, filter; what passes is cut to the snapshot length.
 
-    ``device``: where to compile for, None where it cannot be opened; ``loopback``: let the loopback interface through.
-    Raises SourceError with libpcap's own words.
+    ``link_type``: what the frames begin with, COOKED on a SOCK_DGRAM socket. Raises SourceError with libpcap's words.
     """
-    program = [Instruction(_RET, 0, 0, snapshot_len)]
-    if expression.strip():
-        program = _cut(compile_filter(expression, link_type, snapshot_len, device), snapshot_len)
+    program = [Instruction(_RET, 0, 0, config.snapshot_len)]
+    if config.filter.strip():
+        on = ANY if link_type == COOKED else device.name
+        program = _cut(compile_filter(config.filter, link_type, config.snapshot_len, on), config.snapshot_len)
         if link_type == COOKED:
-            program = _uncooked(program, expression)
-    return _direction(direction) + _loopback(direction, loopback) + program
+            program = _uncooked(program, config.filter)
+    return _direction(config.direction) + _loopback(config, device) + program
 
 
 def attach(sock: socket.socket, program: Program) -> None:
@@ -87,14 +87,14 @@ def _direction(direction: str) -> Program:
     ]
 
 
-def _loopback(direction: str, wanted: bool) -> Program:
+def _loopback(config: MinerConfig, device: Device) -> Program:
     """Drop packets of the loopback interface, or only their first sight: each is seen leaving and arriving."""
     program = [Instruction(_LD_ABS_WORD, 0, 0, _HATYPE)]
-    if not wanted:
-        return [*program, Instruction(_JEQ, 0, 1, _ARPHRD_LOOPBACK), REJECT]
-    if direction != "both":
-        return []
-    return [*program, Instruction(_JEQ, 0, 3, _ARPHRD_LOOPBACK), *_direction("in")]
+    if device.name == ANY and not config.loopback:
+        return [*program, Instruction(_JEQ, 0, 1, ARPHRD_LOOPBACK), REJECT]
+    if config.direction == "both" and (device.name == ANY or device.arphrd == ARPHRD_LOOPBACK):
+        return [*program, Instruction(_JEQ, 0, 3, ARPHRD_LOOPBACK), *_direction("in")]
+    return []
 
 
 def _cut(program: Program, snapshot_len: int) -> Program:

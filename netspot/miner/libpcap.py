@@ -28,7 +28,7 @@ from netspot.config import MinerConfig
 from netspot.errors import SourceError
 from netspot.miner import bpf
 from netspot.miner.decode import PAD
-from netspot.miner.devices import ANY, Device, no_permission
+from netspot.miner.devices import Device, no_permission
 from netspot.miner.headers import IPV4, IPV6, field, gather
 from netspot.miner.links import locate
 from netspot.packets import Frames
@@ -66,9 +66,7 @@ class Pcap:
 
     def _filter(self, device: Device, config: MinerConfig) -> None:
         """Filter from now on, and forget what came before."""
-        loopback = config.loopback or device.name != ANY
-        program = bpf.build(config.filter, self.link_type, config.snapshot_len, device.name, config.direction, loopback)
-        bpf.attach(self._socket, program)
+        bpf.attach(self._socket, bpf.build(config, device, self.link_type))
         while self._poll.poll(0) and next(self._rows)[0]:
             pass
         self._count()

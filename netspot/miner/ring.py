@@ -73,7 +73,7 @@ class Ring:
         self._batch = slice(0, 0)  # the slots of the last batch, still ours
         self.socket = _packet_socket(device.name, self.cooked)
         try:
-            bpf.attach(self.socket, _program(device, self.cooked, config))
+            bpf.attach(self.socket, bpf.build(config, device, bpf.COOKED if self.cooked else self.link_type))
             self._map(config)
             if config.promiscuous and device.index:
                 membership = struct.pack("=iHH8s", device.index, _MR_PROMISC, 0, b"")
@@ -215,12 +215,6 @@ class Ring:
 
 
 # ---- system calls --------------------------------------------------------------------------------------------------
-
-
-def _program(device: Device, cooked: bool, config: MinerConfig) -> bpf.Program:
-    name, link_type = (ANY, bpf.COOKED) if cooked else (device.name, device.link_type)
-    loopback = config.loopback or device.name != ANY
-    return bpf.build(config.filter, link_type, config.snapshot_len, name, config.direction, loopback)
 
 
 def _packet_socket(name: str, cooked: bool) -> socket.socket:
