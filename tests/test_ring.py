@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import csv
+import os
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from netspot.config import MinerConfig
 from netspot.errors import SourceError
 from netspot.miner.devices import open_live
 from netspot.miner.live import LiveSource
-from netspot.packets import COLUMNS, SYN, PacketBatch
+from netspot.packets import ACK, COLUMNS, FIN, RST, SYN, URG, PacketBatch
 from tests import frames as f
 from tests.netns import Namespace, join, needs, veth
 
@@ -42,7 +44,7 @@ FRAMES = [
 
 @pytest.fixture(scope="module")
 def pair():
-    with veth(mtu=9000) as pair:
+    with veth(mtu=65521) as pair:
         yield pair
 
 
@@ -94,6 +96,35 @@ def test_replayed_capture_gives_the_columns_of_the_file(pair, listening, tmp_pat
     for name in set(COLUMNS) - {"ts_ns"}:
         assert column(batches, name).tolist() == getattr(expected, name).tolist(), name
     assert sum(batch.dropped for batch in batches) == 0
+
+
+def shared_captures() -> list[dict[str, str]]:
+    """Rows of the index of captures on Ethernet, with what another program counted in each."""
+    folder = Path(os.environ.get("NETSPOT_SHARED", Path(__file__).parents[2] / "shared")) / "captures"
+    if not (folder / "index.csv").exists():
+        return []
+    rows = csv.DictReader((folder / "index.csv").open())
+    whole = (row for row in rows if row["linktype"] == "ether" and row["tshark_rc"] == "0")
+    return [row | {"path": str(folder / row["file"])} for row in whole]
+
+
+@pytest.mark.parametrize("row", shared_captures(), ids=lambda row: row["file"])
+def test_replayed_capture_gives_the_counts_of_the_file(listening, pair, row):
+    source = listening()
+    pair[1].run("tcpreplay", "-q", "-i", "veth0", "--pps=20000", row["path"])
+    batches = collect(source, int(row["packets"]), 3)
+    got = {"packets": sum(map(len, batches))}
+    masks = {"ipv4": "is_ipv4", "ipv6": "is_ipv6", "arp": "is_arp", "tcp": "is_tcp", "udp": "is_udp"}
+    for name, mask in (masks | {"icmp": "is_icmp", "icmpv6": "is_icmp6"}).items():
+        got[name] = int(column(batches, mask).sum())
+    flags = column(batches, "tcp_flags")
+    for name, bit in (("syn", SYN), ("ack", ACK), ("fin", FIN), ("rst", RST), ("urg", URG)):
+        got[name] = int((flags & bit != 0).sum())
+    got["ip_bytes"] = int(column(batches, "ip_len").sum())
+    known = column(batches, "has_addr")
+    for name, key in (("uniq_src_ip", "src_key"), ("uniq_dst_ip", "dst_key")):
+        got[name] = len(np.unique(column(batches, key)[known]))
+    assert got == {name: int(row[name]) for name in got}
 
 
 def test_any_gives_the_columns_of_a_cooked_capture(pair, listening, tmp_path):
