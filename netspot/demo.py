@@ -82,7 +82,7 @@ def hardware(address: Any) -> Any:
 def background(rng: Rng, traffic: Traffic) -> None:
     """What twelve devices do when nothing is wrong: connections, name look-ups, and the chatter of a LAN."""
     span_s = MINUTES * 60
-    load = np.exp(0.35 * np.convolve(rng.standard_normal(span_s + 60), np.exp(-np.arange(60) / 20), "valid")[:span_s])
+    load = np.exp(0.1 * np.convolve(rng.standard_normal(span_s + 60), np.exp(-np.arange(60) / 20), "valid")[:span_s])
     flows = int(span_s * 3)
     begin = rng.choice(span_s, flows, p=load / load.sum()) + rng.random(flows)
     device = LAN + 10 + rng.integers(0, 12, flows)

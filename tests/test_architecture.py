@@ -28,7 +28,8 @@ MAY_IMPORT = {  # part -> parts of netspot that it may know
     "report": VALUES | {"web"},
     "observe": VALUES | {"service"},  # a type only
     "health": VALUES | {"service"},
-    "ctl": VALUES | {"fleet"},
+    "client": VALUES | {"fleet", "web"},
+    "ctl": VALUES | {"client", "fleet", "web"},
 }
 SEE_ALL = {"service", "cli", "listing", "demo", "__main__", "__init__"}
 

@@ -54,6 +54,7 @@ class Served:
             env=os.environ | {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "600000"} | env,
         )
         wait_for(lambda: self.notified("READY=1"), 20, "READY=1")
+        wait_for(lambda: self.status()["windows"], 5, "the first window")
 
     def notified(self, word: str) -> int:
         """How many times systemd was told a line that begins with ``word``."""
@@ -100,7 +101,7 @@ def send(count: int, port: int = 5) -> None:
 def steady(service: Served, until_learned: int, seconds: float = 20) -> None:
     """A few packets every window until so many windows are learned."""
     end = time.monotonic() + seconds
-    while service.status().get("learned", 0) < until_learned:
+    while service.status()["learned"] < until_learned:
         assert time.monotonic() < end, f"still learning: {service.status()}"
         for i in range(10):
             send(3 + i % 3)
@@ -154,7 +155,7 @@ def test_what_was_learned_survives_a_restart(tmp_path: Path) -> None:
         steady(service, 20)
         assert service.end() == 0
     with served(tmp_path) as service:
-        assert service.status().get("learned", 0) >= 20
+        assert service.status()["learned"] >= 20
         assert "go on with what they learned" in service.errors
 
 
