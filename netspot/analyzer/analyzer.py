@@ -9,7 +9,6 @@ from typing import Any
 
 from netspot.analyzer.watch import Watch
 from netspot.events import Alarm, Event, Relearn, Sample, Window
-from netspot.spot import Spot
 
 log = logging.getLogger("netspot.analyzer")
 
@@ -41,18 +40,11 @@ class Analyzer:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """What every detector has learned, by statistic, for ``netspot.state``."""
-        return {name: watch.spot.state() for name, watch in self.watches.items() if watch.spot is not None}
+        return {name: state for name, watch in self.watches.items() if (state := watch.state())}
 
     def restore(self, states: Mapping[str, Any]) -> list[str]:
         """Take up what was learned before with the same parameters; returns the names of those that did."""
-        restored = []
-        for name, watch in self.watches.items():
-            if watch.spot is not None and name in states:
-                spot = Spot.restore(states[name])
-                if spot.parameters == watch.spot.parameters:
-                    watch.spot = spot
-                    restored.append(name)
-        return restored
+        return [name for name, watch in self.watches.items() if watch.restore(states.get(name, {}))]
 
     @property
     def progress(self) -> tuple[int, int]:

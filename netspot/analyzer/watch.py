@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from netspot.analyzer.stats import Stat
 from netspot.config import Config, SpotConfig
@@ -12,16 +13,34 @@ from netspot.events import Alarm, Event, Relearn, Sample, State, Window
 from netspot.spot import Spot, Verdict
 
 DAY_NS = 86_400 * 10**9
+RECORD_HALVES_NS = 7 * DAY_NS  # the greatest normal value fades: a week shows what a home's days are like
+SPAN_LEARNS = 20  # windows that the longest span learns from at least: 20 minutes of 60 s
+SPAN_RELEARNS = 20
+TAIL = 10  # values beyond the level while learning that a tail law needs at least
 
 
 class Watch:
     """``name`` is the statistic's, with ``@span`` where it is watched over several periods."""
 
-    def __init__(self, name: str, stat: Stat, span: int, spot: Spot | None, alert: bool, clear_after: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        stat: Stat,
+        span: int,
+        spot: Spot | None,
+        *,
+        alert: bool = True,
+        clear_after: int = 10,
+        period_ns: int = 10**9,
+    ) -> None:
+        """``clear_after``: windows without an alarm after which the statistic is back in its range."""
         self.name, self.stat, self.span, self.spot = name, stat, span, spot
         self.muted_until_ns = 0  # alarms before this are told as muted [ns since epoch]
         self._alert = alert
         self._clear_after = clear_after
+        self._least = stat.least_over(span)
+        self._fading = 0.5 ** (span * period_ns / RECORD_HALVES_NS)
+        self._record = 0.0  # the greatest value of late that was normal
         self._quiet = 0  # windows without an alarm since the last one, while outside
         self._outside: Alarm | None = None  # the alarm with which it left its normal range
 
@@ -29,13 +48,22 @@ class Watch:
     def outside(self) -> bool:
         return self._outside is not None
 
+    @property
+    def floor(self) -> float:
+        """What a value must exceed, beside the detector's threshold, to alarm; in its own unit."""
+        return max(self._least, self.stat.margin * self._record)
+
     def step(self, window: Window) -> tuple[Sample, list[Event]]:
         """The sample of ``window``, and what happened: an alarm, its end, a new start of learning."""
         value = self.stat.compute(*(window.counts[name] for name in self.stat.needs))
         events: list[Event] = []
         # A partial window would teach a rate that never was.
         if self.spot is not None and not window.partial:
-            verdict = self.spot.update(self._scale(value))
+            verdict = self.spot.update(self._judged(value, self.spot.up))
+            if verdict.relearning:
+                self._record = 0.0
+            elif verdict.kind not in ("alarm", "skipped"):
+                self._record = max(self._record * self._fading, value)
             events = self._judge(window.end_ns, value, verdict)
         return self._sample(window.end_ns, value), events
 
@@ -44,7 +72,29 @@ class Watch:
         if self.spot is None:
             return []
         self.spot.relearn()
+        self._record = 0.0
         return [*self._clear(time_ns, math.nan), Relearn(self.name, time_ns, reason)]
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, for ``restore``."""
+        return {} if self.spot is None else {**self.spot.state(), "record": self._record}
+
+    def restore(self, state: Mapping[str, Any]) -> bool:
+        """Take up what was learned before with the same parameters; False where they differ. Raises ValueError."""
+        if self.spot is None or not state:
+            return False
+        spot = Spot.restore(state)
+        if spot.parameters != self.spot.parameters:
+            return False
+        self.spot, self._record = spot, float(state.get("record", 0.0))
+        return True
+
+    def _judged(self, value: float, up: float | None) -> float:
+        """What the detector is given: a value above its threshold but not above the floor is the tail's last, no alarm."""
+        scaled = self._scale(value)
+        if up is not None and scaled > up and value <= self.floor:
+            return up - 1e-9 * abs(up)
+        return scaled
 
     def _judge(self, time_ns: int, value: float, verdict: Verdict) -> list[Event]:
         if verdict.relearning:
@@ -61,6 +111,8 @@ class Watch:
     def _leave(self, time_ns: int, value: float, verdict: Verdict) -> Alarm:
         assert self.spot is not None and verdict.side is not None and verdict.probability is not None
         threshold = math.nan if verdict.threshold is None else self._unscale(verdict.threshold)
+        if verdict.side == "up":
+            threshold = max(threshold, self.floor)
         rarity = verdict.probability / self.spot.parameters["q"]
         self._outside = Alarm(
             self.name,
@@ -88,7 +140,7 @@ class Watch:
             time_ns,
             value,
             self.stat.unit,
-            None if up is None else self._unscale(up),
+            None if up is None else max(self._unscale(up), self.floor),
             None if down is None else self._unscale(down),
             self._state(time_ns),
             spot.learned,
@@ -118,16 +170,36 @@ def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> 
     Where ``spot.q`` is not set it follows from ``analyzer.false_alarms_per_day``, shared by the tails that are watched.
     """
     chosen = [(name, stats[name.partition("@")[0]], int(name.partition("@")[2] or 1)) for name in names]
-    settings = {name: config.spot_stats.get(stat.name, config.spot) for name, stat, _ in chosen}
+    settings = {name: settings_of(config, name) for name, _, _ in chosen}
     tails = sum(settings[name].up + settings[name].down for name, stat, _ in chosen if stat.watched)
     result = []
     for name, stat, span in chosen:
-        spot = settings[name]
+        spot = over(settings[name], span)
         windows_per_day = DAY_NS / (config.analyzer.period_ns * span)
         q = spot.q or config.analyzer.false_alarms_per_day / (windows_per_day * tails)
         detector = _spot(spot, q, stat) if stat.watched and (spot.up or spot.down) else None
-        result.append(Watch(name, stat, span, detector, spot.alert, config.analyzer.clear_after))
+        clear_after = max(1, config.analyzer.clear_after // span)
+        period_ns = config.analyzer.period_ns
+        result.append(Watch(name, stat, span, detector, alert=spot.alert, clear_after=clear_after, period_ns=period_ns))
     return result
+
+
+def settings_of(config: Config, name: str) -> SpotConfig:
+    """The section of the statistic over its span, else of the statistic, else the common one."""
+    return config.spot_stats.get(name) or config.spot_stats.get(name.partition("@")[0]) or config.spot
+
+
+def over(spot: SpotConfig, span: int) -> SpotConfig:
+    """The settings for windows of ``span`` periods: times stay, so numbers of windows shrink.
+
+    Fewer windows to learn from need a lower level, for a tail of ``TAIL`` values.
+    """
+    if span == 1:
+        return spot
+    n_init = max(SPAN_LEARNS, spot.n_init // span)
+    share = max(1 - spot.level, min(0.3, TAIL / n_init))
+    relearn_after = spot.relearn_after and max(SPAN_RELEARNS, spot.relearn_after // span)
+    return replace(spot, n_init=n_init, level=1 - share, depth=spot.depth // span, relearn_after=relearn_after)
 
 
 def _spot(config: SpotConfig, q: float, stat: Stat) -> Spot:

@@ -95,6 +95,8 @@ class KeySample:
         self._insert(h, groups)
 
     def clear(self) -> None:
+        if not len(self._slots):
+            return
         self._table[self._slots] = _EMPTY
         self._slots = np.empty(0, np.int64)
         self._level = 0

@@ -15,6 +15,10 @@ class Stat:
 
     ``compute`` is called with the counts that ``needs`` names, in that order, and says NaN where the window holds
     nothing to compare with: silence teaches a detector nothing.
+
+    A tail law fitted to a thousand windows is extrapolated a thousandfold to reach one false alarm a day. Two floors
+    keep that honest: an alarm must reach ``least``, below which nobody would care, and exceed ``margin`` times the
+    greatest value that was normal in the last days.
     """
 
     name: str
@@ -24,7 +28,13 @@ class Stat:
     compute: Compute
     range: tuple[float, float] = (0.0, math.inf)  # values that are possible at all
     log: bool = False  # watched as log(1 + value): for rates, whose size varies by factors
+    least: float = 0.0  # smallest value over one period that may alarm
+    margin: float = 0.0  # by which factor an alarm exceeds the greatest normal value; 0: no such floor
     watched: bool = True  # has a detector
+
+    def least_over(self, span: int) -> float:
+        """``least`` over ``span`` periods: the noise of a rate falls with the root of the time, a number stays one."""
+        return self.least / math.sqrt(span) if self.unit.endswith("/s") else self.least
 
 
 def ratio(part: float, whole: float) -> float:
@@ -35,3 +45,8 @@ def ratio(part: float, whole: float) -> float:
 def rate(count: float, source_time_ns: float) -> float:
     """``count`` a second."""
     return count * 1e9 / source_time_ns if source_time_ns else math.nan
+
+
+def number(count: float) -> float:
+    """The count itself, as for distinct addresses: they do not add up over time."""
+    return count

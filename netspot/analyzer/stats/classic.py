@@ -29,7 +29,11 @@ STATS: tuple[Stat, ...] = (
     Stat("AVG_PKT_SIZE", "byte", "mean size of IP packets", ("IP_BYTES", "IP"), ratio),
     Stat("TRAFFIC", "packet/s", "packets a second", ("PKTS", "SOURCE_TIME"), rate),
     Stat(
-        "PERF", "packet/s", "packets a second of our own time: how fast this program is", ("PKTS", "REAL_TIME"), rate,
+        "PERF",
+        "packet/s",
+        "packets a second of our own time: how fast this program is",
+        ("PKTS", "REAL_TIME"),
+        rate,
         watched=False,
     ),
 )

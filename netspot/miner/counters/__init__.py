@@ -6,9 +6,7 @@ from netspot.miner.counters import arp, icmp, ip, link, tcp, udp
 from netspot.miner.counters.base import Counter, CounterBank
 
 COUNTERS: dict[str, Counter] = {
-    counter.name: counter
-    for module in (link, ip, tcp, udp, icmp, arp)
-    for counter in module.COUNTERS
+    counter.name: counter for module in (link, ip, tcp, udp, icmp, arp) for counter in module.COUNTERS
 }
 
 # What a window knows of itself, beside what was counted in it: name -> (unit, help).

@@ -19,6 +19,10 @@ from netspot.packets import Bools, PacketBatch
 
 ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
 PAIRS = 16_384  # distinct pairs held for a fan-out; beyond it an estimate, standard error 0.9 %
+GROUPS = 1024  # groups whose packets are told apart; of more, the smallest are forgotten now and then
+
+# The keys of the given rows of a batch, shape (len(rows),): what is costly is not computed for the other rows.
+KeysOf = Callable[[PacketBatch, NDArray[np.intp]], NDArray[np.uint64]]
 
 
 class Accumulator(ABC):
@@ -85,12 +89,23 @@ def fan_out(
     name: str,
     help: str,
     unit: str,
-    group: Callable[[PacketBatch], NDArray[np.uint64]],
-    item: Callable[[PacketBatch], NDArray[np.uint64]],
+    group: KeysOf,
+    item: KeysOf,
     mask: Callable[[PacketBatch], Bools],
 ) -> Counter:
-    """The most distinct ``item(batch)`` that one ``group(batch)`` has, among the packets in ``mask(batch)``."""
+    """The most distinct ``item(batch, rows)`` of one ``group(batch, rows)``, among the packets in ``mask(batch)``."""
     return Counter(name, help, unit, lambda: _FanOut(group, item, mask))
+
+
+def heaviest(
+    name: str,
+    help: str,
+    unit: str,
+    group: KeysOf,
+    mask: Callable[[PacketBatch], Bools],
+) -> Counter:
+    """The most packets that one ``group(batch, rows)`` has, among those in ``mask(batch)``."""
+    return Counter(name, help, unit, lambda: _Heaviest(group, mask))
 
 
 class _Total(Accumulator):
@@ -156,18 +171,18 @@ class _Ports(Accumulator):
 class _FanOut(Accumulator):
     def __init__(
         self,
-        group: Callable[[PacketBatch], NDArray[np.uint64]],
-        item: Callable[[PacketBatch], NDArray[np.uint64]],
+        group: KeysOf,
+        item: KeysOf,
         mask: Callable[[PacketBatch], Bools],
     ) -> None:
         self._group, self._item, self._mask = group, item, mask
         self._sample = KeySample(PAIRS, grouped=True)
 
     def add(self, batch: PacketBatch) -> None:
-        mask = self._mask(batch)
-        groups = selected(mask, self._group(batch))
-        if len(groups):
-            self._sample.add(pair(groups, selected(mask, self._item(batch))), groups)
+        rows = np.flatnonzero(self._mask(batch))
+        if len(rows):
+            groups = self._group(batch, rows)
+            self._sample.add(pair(groups, self._item(batch, rows)), groups)
 
     def value(self) -> float:
         return self._sample.largest()[1]
@@ -182,6 +197,56 @@ class _FanOut(Accumulator):
         self._sample.clear()
 
 
+class _Heaviest(Accumulator):
+    """Packets by group as (groups, counts) parts, put together when they become many."""
+
+    def __init__(self, group: KeysOf, mask: Callable[[PacketBatch], Bools]) -> None:
+        self._group, self._mask = group, mask
+        self._parts: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []
+        self._held = 0
+
+    def add(self, batch: PacketBatch) -> None:
+        rows = np.flatnonzero(self._mask(batch))
+        if len(rows):
+            self._take(self._group(batch, rows), np.ones(len(rows), np.int64))
+
+    def _take(self, groups: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
+        self._parts.append((groups, counts))
+        self._held += len(groups)
+        if self._held > 4 * GROUPS:
+            self._compact()
+
+    def _compact(self) -> None:
+        """One row a group; of more than GROUPS only the heaviest stay, and a flood of small ones is forgotten."""
+        groups, inverse = np.unique(np.concatenate([part[0] for part in self._parts]), return_inverse=True)
+        counts = np.bincount(inverse, np.concatenate([part[1] for part in self._parts])).astype(np.int64)
+        if len(groups) > GROUPS:
+            most = np.argsort(-counts, kind="stable")[:GROUPS]
+            groups, counts = groups[most], counts[most]
+        self._parts, self._held = [(groups, counts)], len(groups)
+
+    def value(self) -> float:
+        return self._largest()[1]
+
+    def top(self) -> int:
+        return self._largest()[0]
+
+    def _largest(self) -> tuple[int, int]:
+        if not self._parts:
+            return 0, 0
+        self._compact()
+        groups, counts = self._parts[0]
+        most = int(np.argmax(counts))
+        return int(groups[most]), int(counts[most])
+
+    def merge(self, other: Self) -> None:
+        for groups, counts in other._parts:
+            self._take(groups, counts)
+
+    def clear(self) -> None:
+        self._parts, self._held = [], 0
+
+
 def selected(mask: Bools, values: NDArray[Any]) -> NDArray[Any]:
     """``values[mask]``; without a copy where the mask holds for all, as it nearly always does for addresses."""
     return values if mask.all() else values[mask]
@@ -190,7 +255,7 @@ def selected(mask: Bools, values: NDArray[Any]) -> NDArray[Any]:
 class CounterBank:
     """The accumulators of the counters in use, for windows of one period and for longer spans.
 
-    A longer span's accumulators are merged from the windows', once a window: packets are counted once.
+    Packets are counted once: a span's accumulators are merged from those of the next shorter span that divides it.
     """
 
     def __init__(self, counters: Iterable[Counter], spans: Mapping[int, Iterable[str]] | None = None) -> None:
@@ -198,11 +263,18 @@ class CounterBank:
         self.counters = {counter.name: counter for counter in counters}
         self._open = {name: counter.accumulator() for name, counter in self.counters.items()}
         self._spans = {
-            span: {name: self.counters[name].accumulator() for name in names} for span, names in (spans or {}).items()
+            span: {name: self.counters[name].accumulator() for name in names}
+            for span, names in sorted((spans or {}).items())
         }
+        self._feeds: dict[int, list[tuple[str, Accumulator]]] = {span: [] for span in (1, *self._spans)}
+        for span, accumulators in self._spans.items():
+            for name, accumulator in accumulators.items():
+                shorter = [s for s, names in self._spans.items() if s < span and span % s == 0 and name in names]
+                self._feeds[max(shorter, default=1)].append((name, accumulator))
 
     @property
     def spans(self) -> tuple[int, ...]:
+        """Ascending: those that end together must be closed in this order."""
         return tuple(self._spans)
 
     def add(self, batch: PacketBatch) -> None:
@@ -211,21 +283,21 @@ class CounterBank:
 
     def close(self) -> dict[str, float]:
         """The counts of the window that ends, by counter name; the next one starts at 0."""
-        counts = {}
-        for name, accumulator in self._open.items():
-            counts[name] = accumulator.value()
-            for longer in self._spans.values():
-                if name in longer:
-                    longer[name].merge(accumulator)
-            accumulator.clear()
-        return counts
+        return self._closed(1, self._open)
 
     def close_span(self, span: int) -> dict[str, float]:
         """The counts of the span that ends, of those counters that are wanted over it."""
-        counts = {name: accumulator.value() for name, accumulator in self._spans[span].items()}
-        self.clear_span(span)
-        return counts
+        return self._closed(span, self._spans[span])
 
     def clear_span(self, span: int) -> None:
         for accumulator in self._spans[span].values():
             accumulator.clear()
+
+    def _closed(self, span: int, accumulators: dict[str, Accumulator]) -> dict[str, float]:
+        counts = {name: accumulator.value() for name, accumulator in accumulators.items()}
+        for name, longer in self._feeds[span]:
+            if counts[name]:
+                longer.merge(accumulators[name])
+        for accumulator in accumulators.values():
+            accumulator.clear()
+        return counts

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from netspot.miner.counters.base import Counter, distinct, packets, volume
+from netspot.miner.distinct import pair
+from netspot.packets import PacketBatch
+
+U64 = NDArray[np.uint64]
+
+
+def flow(batch: PacketBatch) -> U64:
+    """One key for addresses, ports and protocol, of one direction."""
+    ports = batch.src_port.astype(np.uint64) << np.uint64(24) | batch.dst_port.astype(np.uint64) << np.uint64(8)
+    return pair(pair(batch.src_key, batch.dst_key), ports | batch.ip_proto)
+
 
 COUNTERS: tuple[Counter, ...] = (
     packets("IP", "IPv4 and IPv6 packets", lambda b: b.is_ipv4 | b.is_ipv6),
     packets("IPV4", "IPv4 packets", lambda b: b.is_ipv4),
     packets("IPV6", "IPv6 packets", lambda b: b.is_ipv6),
     volume("IP_BYTES", "bytes of IP packets, headers included", lambda b: b.ip_len),
+    volume(
+        "UP_BYTES",
+        "bytes of IP packets from home to the outside",
+        lambda b: b.ip_len * (b.src_home & ~b.dst_home & ~b.dst_multicast),
+    ),
+    volume(
+        "DOWN_BYTES", "bytes of IP packets from the outside to home", lambda b: b.ip_len * (b.dst_home & ~b.src_home)
+    ),
     packets("FRAGMENTS", "parts of fragmented IP packets", lambda b: b.is_fragment),
     distinct("NB_UNIQ_SRC_ADDR", "distinct source addresses", "address", lambda b: b.src_key, lambda b: b.has_addr),
-    distinct("NB_UNIQ_DST_ADDR", "distinct destination addresses", "address", lambda b: b.dst_key, lambda b: b.has_addr),
+    distinct(
+        "NB_UNIQ_DST_ADDR", "distinct destination addresses", "address", lambda b: b.dst_key, lambda b: b.has_addr
+    ),
+    distinct("FLOWS", "distinct flows: addresses, ports and protocol", "flow", flow, lambda b: b.has_addr),
 )

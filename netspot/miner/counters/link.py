@@ -12,6 +12,10 @@ COUNTERS: tuple[Counter, ...] = (
     packets("BROADCAST", "frames to everybody on the link", lambda b: b.is_broadcast),
     packets("MULTICAST", "frames to a group on the link", lambda b: b.is_multicast),
     distinct(
-        "NB_UNIQ_SRC_MAC", "distinct source hardware addresses", "address", lambda b: b.src_mac, lambda b: b.src_mac != 0
+        "NB_UNIQ_SRC_MAC",
+        "distinct source hardware addresses",
+        "address",
+        lambda b: b.src_mac,
+        lambda b: b.src_mac != 0,
     ),
 )

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from netspot.miner.counters.base import Counter, distinct_ports, packets
-from netspot.packets import ACK, FIN, RST, SYN, URG
+import numpy as np
+from numpy.typing import NDArray
+
+from netspot.miner.counters.base import Counter, distinct_ports, fan_out, packets
+from netspot.miner.distinct import pair
+from netspot.packets import ACK, FIN, RST, SYN, URG, Bools, PacketBatch
+
+
+def begun(batch: PacketBatch) -> Bools:
+    """Segments that begin a connection: SYN without ACK."""
+    mask: Bools = batch.tcp_flags & (SYN | ACK) == SYN
+    return mask
+
+
+def endpoint(address: NDArray[np.uint64], port: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """One key for an address and a port."""
+    return pair(address, port.astype(np.uint64))
+
 
 # Flags of a frame without a TCP header are 0, so they need no mask.
 COUNTERS: tuple[Counter, ...] = (
@@ -13,12 +29,39 @@ COUNTERS: tuple[Counter, ...] = (
     packets("FIN", "TCP segments with FIN set", lambda b: b.tcp_flags & FIN != 0),
     packets("RST", "TCP segments with RST set", lambda b: b.tcp_flags & RST != 0),
     packets("URG", "TCP segments with URG set", lambda b: b.tcp_flags & URG != 0),
-    packets("SYN_ONLY", "connections begun: SYN without ACK", lambda b: b.tcp_flags & (SYN | ACK) == SYN),
+    packets("SYN_ONLY", "connections begun: SYN without ACK", begun),
     packets("SYN_ACK", "connections answered: SYN with ACK", lambda b: b.tcp_flags & (SYN | ACK) == SYN | ACK),
     distinct_ports(
         "NB_UNIQ_SRC_PORT", "distinct TCP source ports", lambda b: b.src_port, lambda b: b.is_tcp & b.has_ports
     ),
     distinct_ports(
         "NB_UNIQ_DST_PORT", "distinct TCP destination ports", lambda b: b.dst_port, lambda b: b.is_tcp & b.has_ports
+    ),
+    packets(
+        "SYN_IN", "connections that somebody outside begins with home", lambda b: begun(b) & b.dst_home & ~b.src_home
+    ),
+    fan_out(
+        "FANOUT_PORTS",
+        "most destination ports with which one source begins connections",
+        "port",
+        lambda b, rows: b.src_key[rows],
+        lambda b, rows: b.dst_port[rows].astype(np.uint64),
+        begun,
+    ),
+    fan_out(
+        "FANOUT_HOSTS",
+        "most destinations with which one source begins connections",
+        "host",
+        lambda b, rows: b.src_key[rows],
+        lambda b, rows: b.dst_key[rows],
+        begun,
+    ),
+    fan_out(
+        "SERVICE_CONNS",
+        "most connections begun with one port of one destination",
+        "connection",
+        lambda b, rows: endpoint(b.dst_key[rows], b.dst_port[rows]),
+        lambda b, rows: endpoint(b.src_key[rows], b.src_port[rows]),
+        begun,
     ),
 )
