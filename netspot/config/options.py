@@ -128,7 +128,7 @@ class SpotConfig:
     """How normal is learned, for all statistics. A statistic may have its own: `R_SYN: {q: 1e-5, down: true}`."""
 
     depth: int = option(
-        50,
+        0,
         kinds.whole(0, 100_000, "window"),
         "The mean of so many last normal values is taken off first, which follows a drift; 0: no drift.",
     )
@@ -151,7 +151,7 @@ class SpotConfig:
     bounded: bool = option(True, kinds.flag(), "Keep at most max_excess values of the tail, the newest ones.")
     max_excess: int = option(200, kinds.whole(10, 100_000), "Values of the tail that a detector keeps.")
     relearn_after: int = option(
-        120,
+        600,
         kinds.whole(0, 1_000_000, "window"),
         "Alarmed windows in a row after which a detector learns the new level as normal; 0: never.",
     )
@@ -381,7 +381,12 @@ class Config:
     given: Mapping[str, Given] | None = field(default=None, repr=False, compare=False)  # what was written, by path
 
 
-CLASSIC: Mapping[str, Any] = {"depth": 50, "q": 1e-4, "max_excess": 200}  # what netspot 2 did, for profile: classic
+CLASSIC: Mapping[str, Any] = {
+    "depth": 50,
+    "q": 1e-4,
+    "max_excess": 200,
+    "relearn_after": 120,
+}  # what netspot 2 did, for profile: classic
 INCLUDE = Option(
     kinds.listed(kinds.path(), "a pattern such as conf.d/*.yaml, or a list of them"),
     "Files that are read after this one, in the order of their names; a later value wins.",
