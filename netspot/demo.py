@@ -274,6 +274,7 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
     """Make the network, watch it, say what was seen; returns the exit status."""
     from netspot.config import load
     from netspot.miner.capfile import CaptureFile
+    from netspot.miner.decode import PRIVATE
     from netspot.service import Page, Service
 
     defaults = [("node", "demo"), *([("exporter.mqtt.host", "127.0.0.1")] if answers(1883) else [])]
@@ -285,7 +286,7 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
         _say(f"{count:,} packets of {MINUTES} minutes, seed {seed}, at {speed:.0f} times real time")
         if config.web.listen:
             _say(f"look at it on http://{config.web.listen}")
-        service = Service(config, lambda _: Paced(CaptureFile(str(path)), speed), observers=lambda s: [board, *page(s)])
+        service = Service(config, lambda _: Paced(CaptureFile(str(path), PRIVATE), speed), observers=lambda s: [board, *page(s)])
         try:
             service.run()
             _say(board.text())

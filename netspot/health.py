@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -107,7 +106,8 @@ class HealthCheck:
     def _disk_free(self) -> int | None:
         folder = self._service.config.state.dir
         try:
-            return None if folder is None else shutil.disk_usage(folder).free
+            disk = None if folder is None else os.statvfs(folder)
+            return None if disk is None else disk.f_bavail * disk.f_frsize
         except OSError:
             return None
 

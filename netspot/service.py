@@ -33,10 +33,10 @@ from netspot.miner.counters import COUNTERS, CounterBank
 from netspot.miner.source import Source
 from netspot.miner.windows import Closed, Windows
 from netspot.notify import Systemd
-from netspot.observe import Observer
 from netspot.packets import PacketBatch, nothing
 
 if TYPE_CHECKING:
+    from netspot.observe import Observer
     from netspot.snapshot import Board, Info
 
 log = logging.getLogger("netspot")
