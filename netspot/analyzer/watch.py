@@ -16,6 +16,7 @@ DAY_NS = 86_400 * 10**9
 RECORD_HALVES_NS = 7 * DAY_NS  # the greatest normal value fades: a week shows what a home's days are like
 SPAN_LEARNS = 20  # windows that the longest span learns from at least: 20 minutes of 60 s
 SPAN_RELEARNS = 20
+STAYED = "it stayed outside of what was normal"
 TAIL = 10  # values beyond the level while learning that a tail law needs at least
 
 
@@ -31,17 +32,22 @@ class Watch:
         *,
         alert: bool = True,
         clear_after: int = 10,
+        relearn_after: int = 0,
         period_ns: int = 10**9,
     ) -> None:
-        """``clear_after``: windows without an alarm after which the statistic is back in its range."""
+        """``clear_after``: windows without an alarm after which the statistic is back in its range.
+
+        ``relearn_after``: alarmed windows after which the new level is learned; 0 leaves that to the detector.
+        """
         self.name, self.stat, self.span, self.spot = name, stat, span, spot
         self.muted_until_ns = 0  # alarms before this are told as muted [ns since epoch]
         self._alert = alert
-        self._clear_after = clear_after
+        self._clear_after, self._relearn_after = clear_after, relearn_after
         self._least = stat.least_over(span)
         self._fading = 0.5 ** (span * period_ns / RECORD_HALVES_NS)
         self._record = 0.0  # the greatest value of late that was normal
         self._quiet = 0  # windows without an alarm since the last one, while outside
+        self._alarmed = 0  # windows with one since it left its range
         self._outside: Alarm | None = None  # the alarm with which it left its normal range
 
     @property
@@ -60,10 +66,10 @@ class Watch:
         # A partial window would teach a rate that never was.
         if self.spot is not None and not window.partial:
             verdict = self.spot.update(self._judged(value, self.spot.up))
-            if verdict.relearning:
-                self._record = 0.0
-            elif verdict.kind not in ("alarm", "skipped"):
+            if verdict.kind not in ("alarm", "skipped"):
                 self._record = max(self._record * self._fading, value)
+            elif verdict.relearning:
+                self._record = 0.0  # a new level after long alarms; a detector that follows a slow change keeps it
             events = self._judge(window.end_ns, value, verdict)
         return self._sample(window.end_ns, value), events
 
@@ -90,7 +96,7 @@ class Watch:
         return True
 
     def _judged(self, value: float, up: float | None) -> float:
-        """What the detector is given: a value above its threshold but not above the floor is the tail's last, no alarm."""
+        """What the detector is given; a value between its threshold and the floor is the end of the tail, no alarm."""
         scaled = self._scale(value)
         if up is not None and scaled > up and value <= self.floor:
             return up - 1e-9 * abs(up)
@@ -98,9 +104,12 @@ class Watch:
 
     def _judge(self, time_ns: int, value: float, verdict: Verdict) -> list[Event]:
         if verdict.relearning:
-            return [*self._clear(time_ns, value), Relearn(self.name, time_ns, "it stayed outside of what was normal")]
+            return [*self._clear(time_ns, value), Relearn(self.name, time_ns, STAYED)]
         if verdict.kind == "alarm" and self._alert:
             self._quiet = 0
+            self._alarmed += 1
+            if self._alarmed == self._relearn_after:
+                return self.relearn(time_ns, STAYED)
             return [] if self._outside else [self._leave(time_ns, value, verdict)]
         if self._outside and verdict.kind != "skipped":
             self._quiet += 1
@@ -127,7 +136,7 @@ class Watch:
         return self._outside
 
     def _clear(self, time_ns: int, value: float) -> list[Event]:
-        alarm, self._outside, self._quiet = self._outside, None, 0
+        alarm, self._outside, self._quiet, self._alarmed = self._outside, None, 0, 0
         return [] if alarm is None else [replace(alarm, time_ns=time_ns, value=value, event_type="cleared")]
 
     def _sample(self, time_ns: int, value: float) -> Sample:
@@ -177,7 +186,11 @@ def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> 
         spot = over(settings[name], span)
         windows_per_day = DAY_NS / (config.analyzer.period_ns * span)
         q = spot.q or config.analyzer.false_alarms_per_day / (windows_per_day * tails)
-        detector = _spot(spot, q, stat) if stat.watched and (spot.up or spot.down) else None
+        detector = (
+            _spot(spot, q, stat, spot.relearn_after if span == 1 else 0)
+            if stat.watched and (spot.up or spot.down)
+            else None
+        )
         clear_after = max(1, config.analyzer.clear_after // span)
         period_ns = config.analyzer.period_ns
         result.append(Watch(name, stat, span, detector, alert=spot.alert, clear_after=clear_after, period_ns=period_ns))
@@ -198,11 +211,10 @@ def over(spot: SpotConfig, span: int) -> SpotConfig:
         return spot
     n_init = max(SPAN_LEARNS, spot.n_init // span)
     share = max(1 - spot.level, min(0.3, TAIL / n_init))
-    relearn_after = spot.relearn_after and max(SPAN_RELEARNS, spot.relearn_after // span)
-    return replace(spot, n_init=n_init, level=1 - share, depth=spot.depth // span, relearn_after=relearn_after)
+    return replace(spot, n_init=n_init, level=1 - share, depth=spot.depth // span)
 
 
-def _spot(config: SpotConfig, q: float, stat: Stat) -> Spot:
+def _spot(config: SpotConfig, q: float, stat: Stat, relearn_after: int) -> Spot:
     low, high = stat.range
     return Spot(
         q=min(q, 0.5 * (1 - config.level)),
@@ -214,5 +226,5 @@ def _spot(config: SpotConfig, q: float, stat: Stat) -> Spot:
         max_excess=config.max_excess,
         bounded=config.bounded,
         range=(math.log1p(low), math.log1p(high)) if stat.log else (low, high),
-        relearn_after=config.relearn_after,
+        relearn_after=relearn_after,
     )
