@@ -447,7 +447,8 @@ class Spot:
     def _shown(self, tail: Tail, sign: int) -> float:
         if not tail.options.published:
             tail.refresh_shown(self._n, self._bound(sign))
-        return sign * tail.z + self._mean
+        # Next to an end of the range even t, which follows the drift, may lie beyond it.
+        return sign * min(tail.z, self._bound(sign)) + self._mean
 
     def state(self) -> dict[str, Any]:
         """All it knows, for `restore`: a mapping of JSON-able values and float64 arrays.
