@@ -41,6 +41,7 @@ class Watch:
         """
         self.name, self.stat, self.span, self.spot = name, stat, span, spot
         self.muted_until_ns = 0  # alarms before this are told as muted [ns since epoch]
+        self.muted = False  # the alarm that is open is counted, not told
         self._alert = alert
         self._clear_after, self._relearn_after = clear_after, relearn_after
         self._least = stat.least_over(span)
@@ -65,7 +66,7 @@ class Watch:
         events: list[Event] = []
         # A partial window would teach a rate that never was.
         if self.spot is not None and not window.partial:
-            verdict = self.spot.update(self._judged(value, self.spot.up))
+            verdict = self._verdict(self.spot, value)
             if verdict.kind not in ("alarm", "skipped"):
                 self._record = max(self._record * self._fading, value)
             elif verdict.relearning:
@@ -95,12 +96,13 @@ class Watch:
         self.spot, self._record = spot, float(state.get("record", 0.0))
         return True
 
-    def _judged(self, value: float, up: float | None) -> float:
-        """What the detector is given; a value between its threshold and the floor is the end of the tail, no alarm."""
-        scaled = self._scale(value)
-        if up is not None and scaled > up and value <= self.floor:
-            return up - 1e-9 * abs(up)
-        return scaled
+    def _verdict(self, spot: Spot, value: float) -> Verdict:
+        """The detector's; what is above its threshold but not above the floor is given to it as the end of its tail."""
+        scaled, up = self._scale(value), spot.up
+        if up is None or scaled <= up or value > self.floor:
+            return spot.update(scaled)
+        verdict = spot.update(up - 0.01 * abs(up))
+        return verdict._replace(kind="excess") if verdict.kind == "alarm" else verdict
 
     def _judge(self, time_ns: int, value: float, verdict: Verdict) -> list[Event]:
         if verdict.relearning:

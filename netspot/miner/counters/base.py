@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspot.miner.distinct import KeySample, pair
+from netspot.miner.evidence import HeaderSample
 from netspot.packets import Bools, PacketBatch
 
 ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
@@ -41,8 +42,8 @@ class Accumulator(ABC):
     @abstractmethod
     def clear(self) -> None: ...
 
-    def top(self) -> Any:
-        """Who made the value what it is, where the counter knows."""
+    def top(self) -> int | None:
+        """The key that made the last ``value`` what it is, where the counter knows; None where it does not."""
         return None
 
 
@@ -177,6 +178,7 @@ class _FanOut(Accumulator):
     ) -> None:
         self._group, self._item, self._mask = group, item, mask
         self._sample = KeySample(PAIRS, grouped=True)
+        self._top = 0
 
     def add(self, batch: PacketBatch) -> None:
         rows = np.flatnonzero(self._mask(batch))
@@ -185,10 +187,11 @@ class _FanOut(Accumulator):
             self._sample.add(pair(groups, self._item(batch, rows)), groups)
 
     def value(self) -> float:
-        return self._sample.largest()[1]
+        self._top, most = self._sample.largest()
+        return most
 
     def top(self) -> int:
-        return self._sample.largest()[0]
+        return self._top
 
     def merge(self, other: Self) -> None:
         self._sample.merge(other._sample)
@@ -203,7 +206,7 @@ class _Heaviest(Accumulator):
     def __init__(self, group: KeysOf, mask: Callable[[PacketBatch], Bools]) -> None:
         self._group, self._mask = group, mask
         self._parts: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []
-        self._held = 0
+        self._held = self._top = 0
 
     def add(self, batch: PacketBatch) -> None:
         rows = np.flatnonzero(self._mask(batch))
@@ -226,25 +229,23 @@ class _Heaviest(Accumulator):
         self._parts, self._held = [(groups, counts)], len(groups)
 
     def value(self) -> float:
-        return self._largest()[1]
-
-    def top(self) -> int:
-        return self._largest()[0]
-
-    def _largest(self) -> tuple[int, int]:
         if not self._parts:
-            return 0, 0
+            return 0
         self._compact()
         groups, counts = self._parts[0]
         most = int(np.argmax(counts))
-        return int(groups[most]), int(counts[most])
+        self._top = int(groups[most])
+        return int(counts[most])
+
+    def top(self) -> int:
+        return self._top
 
     def merge(self, other: Self) -> None:
         for groups, counts in other._parts:
             self._take(groups, counts)
 
     def clear(self) -> None:
-        self._parts, self._held = [], 0
+        self._parts, self._held, self._top = [], 0, 0
 
 
 def selected(mask: Bools, values: NDArray[Any]) -> NDArray[Any]:
@@ -262,6 +263,8 @@ class CounterBank:
         """``spans``: length [period] -> names of the counters that are wanted over it."""
         self.counters = {counter.name: counter for counter in counters}
         self._open = {name: counter.accumulator() for name, counter in self.counters.items()}
+        self._sample = HeaderSample()
+        self._evidence: dict[str, Any] = {}
         self._spans = {
             span: {name: self.counters[name].accumulator() for name in names}
             for span, names in sorted((spans or {}).items())
@@ -280,10 +283,19 @@ class CounterBank:
     def add(self, batch: PacketBatch) -> None:
         for accumulator in self._open.values():
             accumulator.add(batch)
+        self._sample.add(batch)
+
+    def evidence(self) -> dict[str, Any]:
+        """Of the window or span that was closed last: ``top``, who made a counter's value what it is, by counter; and
+        ``headers``, the sample of a window of one period.
+        """
+        return self._evidence
 
     def close(self) -> dict[str, float]:
         """The counts of the window that ends, by counter name; the next one starts at 0."""
-        return self._closed(1, self._open)
+        counts = self._closed(1, self._open)
+        self._evidence["headers"] = self._sample.close()
+        return counts
 
     def close_span(self, span: int) -> dict[str, float]:
         """The counts of the span that ends, of those counters that are wanted over it."""
@@ -295,6 +307,8 @@ class CounterBank:
 
     def _closed(self, span: int, accumulators: dict[str, Accumulator]) -> dict[str, float]:
         counts = {name: accumulator.value() for name, accumulator in accumulators.items()}
+        tops = {name: accumulator.top() for name, accumulator in accumulators.items()}
+        self._evidence = {"top": {name: key for name, key in tops.items() if key}}
         for name, longer in self._feeds[span]:
             if counts[name]:
                 longer.merge(accumulators[name])

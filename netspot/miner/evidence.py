@@ -1,0 +1,217 @@
+"""A bounded sample of the headers of each window: who was there, should somebody ask.
+
+While a window holds few packets all of them are in the sample. In a busier one the packets fall into strata, so that a
+flood of one kind does not hide the few of another, and of each every k-th is kept, k doubling as the stratum fills.
+Nothing is decoded before an alarm asks for it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspot.miner.decode import PAD, PRIVATE, decode
+from netspot.miner.headers import gather
+from netspot.miner.links import locate
+from netspot.packets import ACK, SYN, Bools, Frames, PacketBatch
+
+WIDTH = 192  # bytes of a frame that are kept: all headers, and the name in a DNS query
+STRATA = (256, 128, 128, 512)  # frames a window at most: connections begun; ARP and ICMP; DNS queries; the rest
+LOOKED_AT = 8192  # frames that an alarm looks at most: some milliseconds
+QUIET = 512  # windows of no more frames than this are kept whole
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Sampled frames, shape ``(n, WIDTH)``, in order of time; a row stands for ``weight`` packets."""
+
+    data: NDArray[np.uint8]
+    ts_ns: NDArray[np.int64]
+    wire_len: NDArray[np.uint32]
+    captured: NDArray[np.uint32]  # bytes that are the frame's own
+    weight: NDArray[np.uint32]
+    link_type: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes + 20 * len(self.ts_ns)
+
+    def seen(self, earlier: Sequence[Headers] = ()) -> Seen:
+        """The decoded packets of this window and of ``earlier`` ones, at most about ``LOOKED_AT`` of them."""
+        headers = _joined([*(each for each in earlier if each.link_type == self.link_type), self])
+        step = -(-len(headers.ts_ns) // LOOKED_AT)
+        if step > 1:
+            headers = _thinned(headers, step)
+            headers.weight[:] *= np.uint32(step)
+        return Seen(headers)
+
+
+class Seen:
+    """Decoded headers, for whoever wants to tell what happened."""
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        self.weight = headers.weight.astype(np.float64)
+
+    @cached_property
+    def frames(self) -> Frames:
+        rows = len(self.headers.ts_ns)
+        data = np.concatenate([self.headers.data.reshape(-1), np.zeros(PAD, np.uint8)])
+        return Frames(data, np.arange(rows, dtype=np.int64) * WIDTH, self.headers.captured, self.headers.link_type)
+
+    @cached_property
+    def packets(self) -> PacketBatch:
+        headers = self.headers
+        return decode(self.frames, headers.ts_ns, headers.wire_len, PRIVATE, int(headers.ts_ns.max(initial=0)))
+
+    @cached_property
+    def network(self) -> NDArray[np.int64]:
+        """Where the network header of each row begins in ``frames.data``."""
+        return self.frames.start + locate(self.frames).network
+
+    def address(self, key: int) -> str | None:
+        """The address that has ``key``; None for one of IPv6 that is not in the sample."""
+        if key < 1 << 32:
+            return str(ipaddress.IPv4Address(key))
+        for column, offset in ((self.packets.src_key, 8), (self.packets.dst_key, 24)):
+            rows = np.flatnonzero(column == np.uint64(key))
+            if len(rows):
+                at = int(self.network[rows[0]]) + offset
+                return str(ipaddress.IPv6Address(self.frames.data[at : at + 16].tobytes()))
+        return None
+
+    def query_names(self, rows: Rows) -> list[str]:
+        """The names that DNS queries over UDP in ``rows`` ask for, as far as they were captured (RFC 1035 4.1.2)."""
+        at = self.network[rows] + np.where(self.packets.is_ipv4[rows], 20, 40) + 8 + 12  # IP, UDP and DNS headers
+        ends = self.frames.start[rows] + self.frames.captured[rows]
+        return [
+            _name(self.frames.data[begin:end].tobytes()) for begin, end in zip(at.tolist(), ends.tolist(), strict=True)
+        ]
+
+
+def _name(message: bytes) -> str:
+    labels, at = [], 0
+    while at < len(message) and 0 < message[at] < 64:
+        labels.append(message[at + 1 : at + 1 + message[at]].decode("ascii", "replace"))
+        at += 1 + message[at]
+    return ".".join(labels)
+
+
+class _Stratum:
+    """Every k-th frame of one kind, at most ``limit`` of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.clear()
+
+    def clear(self) -> None:
+        self.every = 1
+        self.parts: list[Headers] = []
+        self._kept = self._seen = 0
+
+    def add(self, batch: PacketBatch, rows: Rows) -> None:
+        chosen = rows[-self._seen % self.every :: self.every]
+        while self._kept + len(chosen) > self._limit:
+            self.every *= 2
+            if self.parts:
+                self.parts = [_thinned(_joined(self.parts), 2)]
+                self._kept = len(self.parts[0].ts_ns)
+            chosen = rows[-self._seen % self.every :: self.every]
+        if len(chosen):
+            self.parts.append(_copied(batch, chosen))
+            self._kept += len(chosen)
+        self._seen += len(rows)
+
+
+class HeaderSample:
+    """The sample of the open window."""
+
+    def __init__(self) -> None:
+        self._strata = [_Stratum(limit) for limit in STRATA]
+        self._whole: list[Headers] = []  # as long as the window is quiet
+        self._frames = 0
+        self._link_type = 1
+
+    def add(self, batch: PacketBatch) -> None:
+        """Keep what is to be kept of ``batch``; its frames are copied."""
+        if not len(batch):
+            return
+        if batch.frames.link_type != self._link_type:  # only a pcapng file has several: the last one stays
+            self.close()
+            self._link_type = batch.frames.link_type
+        self._frames += len(batch)
+        if self._frames <= QUIET:
+            self._whole.append(_copied(batch, np.arange(len(batch))))
+            return
+        masks = _strata(batch)
+        rest = ~(masks[0] | masks[1] | masks[2])
+        for stratum, mask in zip(self._strata, (*masks, rest), strict=True):
+            stratum.add(batch, np.flatnonzero(mask))
+
+    def close(self) -> Headers:
+        """The sample of the window that ends; the next one starts empty."""
+        parts = list(self._whole)
+        for stratum in self._strata:
+            if stratum.parts:
+                kept = _joined(stratum.parts)
+                kept.weight[:] = stratum.every
+                parts.append(kept)
+            stratum.clear()
+        self._whole, self._frames = [], 0
+        headers = _joined(parts) if parts else _nothing(self._link_type)
+        if len(parts) > 1:
+            order = np.argsort(headers.ts_ns, kind="stable")
+            headers = _picked(headers, order)
+        return headers
+
+
+def _strata(batch: PacketBatch) -> tuple[Bools, Bools, Bools]:
+    begun: Bools = batch.tcp_flags & (SYN | ACK) == SYN
+    return begun, batch.is_arp | batch.is_icmp | batch.is_icmp6, batch.is_udp & (batch.dst_port == 53)
+
+
+def _copied(batch: PacketBatch, rows: Rows) -> Headers:
+    frames = batch.frames
+    captured = np.minimum(frames.captured[rows], WIDTH).astype(np.uint32)
+    return Headers(
+        gather(frames.data, frames.start[rows], WIDTH),
+        batch.ts_ns[rows],
+        batch.wire_len[rows],
+        captured,
+        np.ones(len(rows), np.uint32),
+        frames.link_type,
+    )
+
+
+def _picked(h: Headers, rows: Rows) -> Headers:
+    return Headers(h.data[rows], h.ts_ns[rows], h.wire_len[rows], h.captured[rows], h.weight[rows], h.link_type)
+
+
+def _thinned(headers: Headers, step: int) -> Headers:
+    """Every ``step``-th row, copied so that the others' memory is freed."""
+    return _picked(headers, np.arange(0, len(headers.ts_ns), step))
+
+
+def _joined(parts: Sequence[Headers]) -> Headers:
+    if len(parts) == 1:
+        return parts[0]
+    return Headers(
+        np.concatenate([part.data for part in parts]),
+        np.concatenate([part.ts_ns for part in parts]),
+        np.concatenate([part.wire_len for part in parts]),
+        np.concatenate([part.captured for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+        parts[-1].link_type,
+    )
+
+
+def _nothing(link_type: int) -> Headers:
+    empty = np.empty(0, np.uint32)
+    return Headers(np.empty((0, WIDTH), np.uint8), np.empty(0, np.int64), empty, empty, empty, link_type)
