@@ -111,4 +111,4 @@ class Windows:
         start_ns, end_ns = (self._index + 1 - span) * self.period_ns, self.end_ns
         observed_ns = max(0, end_ns - max(start_ns, self._seen_from_ns))
         counts |= {"SOURCE_TIME": observed_ns, "REAL_TIME": real_ns, "DROPPED": dropped}
-        return Window(start_ns, end_ns, counts, dropped, observed_ns / 1e9, span)
+        return Window(start_ns, end_ns, counts, dropped, observed_ns / 1e9, span, self.bank.evidence())
