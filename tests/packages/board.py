@@ -9,24 +9,22 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from tests.packages.rootfs import Tree
+from tests.packages.rootfs import Shell, Tree
 
 PACK = Path(__file__).with_name("board.sh")
+QUIET = "-display none -monitor none"
+VIRT = f"-accel tcg,thread=multi -smp 2 -m 2048 -nic none -serial stdio {QUIET}"
 MACHINES = {  # name -> architecture, console, qemu's arguments
-    "virt-arm64": ("arm64", "ttyAMA0", "qemu-system-aarch64 -M virt -cpu cortex-a72 -smp 2 -m 2048 -accel tcg,thread=multi "
-                   "-nic none -display none -monitor none -serial stdio"),
-    "virt-armhf": ("armhf", "ttyAMA0", "qemu-system-arm -M virt,highmem=off -cpu cortex-a15 -smp 2 -m 2048 "
-                   "-accel tcg,thread=multi -nic none -display none -monitor none -serial stdio"),
-    "raspi3b": ("arm64", "ttyS1,115200", "qemu-system-aarch64 -M raspi3b -display none -monitor none -serial null "
-                "-serial stdio -dtb {out}/dtb"),
-    "raspi2b": ("armhf", "ttyAMA0,115200", "qemu-system-arm -M raspi2b -display none -monitor none -serial stdio "
-                "-serial null -dtb {out}/dtb"),
-}  # fmt: skip
+    "virt-arm64": ("arm64", "ttyAMA0", f"qemu-system-aarch64 -M virt -cpu cortex-a72 {VIRT}"),
+    "virt-armhf": ("armhf", "ttyAMA0", f"qemu-system-arm -M virt,highmem=off -cpu cortex-a15 {VIRT}"),
+    "raspi3b": ("arm64", "ttyS1,115200", f"qemu-system-aarch64 -M raspi3b -serial null -serial stdio -dtb dtb {QUIET}"),
+    "raspi2b": ("armhf", "ttyAMA0,115200", f"qemu-system-arm -M raspi2b -serial stdio -serial null -dtb dtb {QUIET}"),
+}
 BOOT_S = 400  # emulated, on a machine that does other things too
 DONE = re.compile(r"\[\[(\d+)\]\]")
 
 
-class Board:
+class Board(Shell):
     """A context: inside it the board has booted and root is logged in at its console."""
 
     def __init__(self, machine: str, tree: Tree, out: Path) -> None:
@@ -36,16 +34,16 @@ class Board:
         self._text, self._seen = "", 0
         self._started_s = time.monotonic()
         self._qemu = subprocess.Popen(
-            [*command.format(out=out).split(), "-no-reboot", "-kernel", out / "vmlinuz", "-initrd", out / "initrd",
-             "-append", f"console={console} rdinit=/sbin/init quiet systemd.show_status=no"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [*command.split(), "-no-reboot", "-kernel", "vmlinuz", "-initrd", "initrd", "-append",
+             f"console={console} rdinit=/sbin/init quiet systemd.show_status=no"],
+            cwd=out, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         threading.Thread(target=self._listen, daemon=True).start()
 
     def __enter__(self) -> Board:
         self._wait(re.compile(r"root@\w+:~# ?$"), BOOT_S)
         self.prompt_s = time.monotonic() - self._started_s
-        self._type("stty -echo; PS1=; dmesg -n 1")
+        self._type("stty -echo; PS1= PS2=; dmesg -n 1")
         self.run("true")
         return self
 
@@ -62,7 +60,7 @@ class Board:
             self._qemu.wait()
         self._log.close()
 
-    def run(self, script: str, timeout_s: float = 120, check: bool = True) -> str:
+    def run(self, script: str, timeout_s: float = 120, *, check: bool = True) -> str:
         """What the shell prints for one line of script."""
         self._seen = len(self._text)
         self._type(f'{{ {script}\n}}; echo "[""[$?]]"')
@@ -70,14 +68,6 @@ class Board:
         output = self._text[self._seen : found.start()].replace("\r", "")
         assert not check or found[1] == "0", f"{script}\nexit status {found[1]}\n{output[-4000:]}"
         return output.strip()
-
-    def wait_for(self, script: str, wanted: str, timeout_s: float = 180) -> str:
-        """Run ``script`` until it prints ``wanted``."""
-        until_s = time.monotonic() + timeout_s
-        while wanted not in (text := self.run(script, check=False)):
-            assert time.monotonic() < until_s, f"{script}: {wanted!r} did not come in {timeout_s} s but {text[-2000:]}"
-            time.sleep(1)
-        return text
 
     def _type(self, line: str) -> None:
         assert self._qemu.stdin is not None

@@ -16,7 +16,7 @@ kernel=$cache/kernel-$arch
 if [ ! -e "$kernel" ]; then
     rm -rf "$kernel.part"
     mkdir -p "$kernel.part/deb"
-    "$here/cross/enter" -b "$kernel.part/deb:/deb" "$lower" sh -euc '
+    "$here/cross/enter" -b "$kernel.part/deb:/deb" "${lower##*:}" sh -euc '
         cd /deb && apt-get -qq update
         apt-get -qq -o APT::Sandbox::User=root download \
             "$(apt-cache depends linux-image-$1 | sed -n "s/ *Depends: \(linux-image-[0-9]\)/\1/p" | head -1)"' sh "$flavour"

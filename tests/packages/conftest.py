@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.packages.rootfs import CHECKOUT, Tree, rootfs
 
 WANTED = os.environ.get("NETSPOT_PACKAGES", "")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from tests.packages.rootfs import Tree
+from tests.packages.rootfs import Shell, Tree
 
 BOOT = """
 mount --make-rprivate /
@@ -22,7 +22,7 @@ exec systemd-nspawn --register=no --keep-unit --quiet --directory "$root" --priv
 """
 
 
-class Booted:
+class Booted(Shell):
     """A context: inside it systemd runs; there is no network but what the test makes."""
 
     def __init__(self, tree: Tree, binds: Mapping[str, Path] | None = None) -> None:
@@ -30,7 +30,8 @@ class Booted:
         options = [f"--bind={source}:{target}" for target, source in shown.items()]
         self._console = (tree.upper.parent / "console").open("wb")
         self._nspawn = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "bash", "-euc", BOOT, "bash", tree.lower, tree.upper, *options],
+            ["unshare", "--mount", "--propagation", "private", "bash", "-euc", BOOT, "bash",
+             tree.lower, tree.upper, *options],
             stdin=subprocess.DEVNULL, stdout=self._console, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -53,7 +54,7 @@ class Booted:
             self._nspawn.wait()
         self._console.close()
 
-    def run(self, script: str, check: bool = True) -> str:
+    def run(self, script: str, *, check: bool = True) -> str:
         """What the shell script prints, run inside as root."""
         leader = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
         if not leader:
@@ -65,16 +66,3 @@ class Booted:
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{script}\nexit status {done.returncode}\n{done.stdout[-4000:]}"
         return done.stdout
-
-    def shown(self, *properties: str, unit: str = "netspot.service") -> dict[str, str]:
-        """Properties of a unit, as ``systemctl show`` prints them."""
-        text = self.run(f"systemctl show {unit} -p {','.join(properties)}")
-        return dict(line.split("=", 1) for line in text.splitlines())
-
-    def wait_for(self, script: str, wanted: str, timeout_s: float = 30) -> str:
-        """Run ``script`` until it prints ``wanted``."""
-        until_s = time.monotonic() + timeout_s
-        while wanted not in (text := self.run(script, check=False)):
-            assert time.monotonic() < until_s, f"{script}: {wanted!r} did not come in {timeout_s} s but {text[-2000:]}"
-            time.sleep(0.2)
-        return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,7 +65,39 @@ class Tree:
             f"Types: deb\nURIs: file:/srv/netspot\nSuites: {suite}\nComponents: main\n"
             "Signed-By: /usr/share/keyrings/netspot-archive-keyring.gpg\n",
         )
-        self.run(
-            "install -D -m 644 /srv/netspot/netspot-archive-keyring.gpg /usr/share/keyrings/netspot-archive-keyring.gpg\n"
-            "apt-get update"
-        )
+        key = "netspot-archive-keyring.gpg"
+        self.run(f"install -D -m 644 /srv/netspot/{key} /usr/share/keyrings/{key}; apt-get update")
+
+
+class Shell:
+    """A machine that runs commands."""
+
+    def run(self, script: str, *, check: bool = True) -> str:
+        """What the shell script prints, run as root."""
+        raise NotImplementedError
+
+    def shown(self, name: str) -> str:
+        """A property of the service, as ``systemctl show`` prints it."""
+        return self.run(f"systemctl show -P {name} netspot").strip()
+
+    def wait_for(self, script: str, wanted: str, timeout_s: float = 60, every_s: float = 0.3) -> str:
+        """Run ``script`` until it prints ``wanted``."""
+        until_s = time.monotonic() + timeout_s
+        while wanted not in (text := self.run(script, check=False)):
+            assert time.monotonic() < until_s, f"{script}: {wanted!r} did not come in {timeout_s} s but {text[-2000:]}"
+            time.sleep(every_s)
+        return text
+
+    def ready_s(self) -> float:
+        """From the start of the service's program to READY=1 [s]."""
+        begin, end = (int(self.shown(f"{name}TimestampMonotonic")) for name in ("ExecMainStart", "ActiveEnter"))
+        return (end - begin) / 1e6
+
+
+def higher_version(deb: Path, folder: Path) -> Path:
+    """The same package, of a higher version."""
+    name, version, arch = deb.stem.split("_")
+    higher = folder / f"{name}_{version}+1_{arch}.deb"
+    script = 'dpkg-deb -R "$1" "$2.d"; sed -i "s/^Version: .*/&+1/" "$2.d/DEBIAN/control"; dpkg-deb -b "$2.d" "$2"'
+    subprocess.run(["sh", "-euc", script, "sh", deb, higher], check=True, stdout=subprocess.DEVNULL)
+    return higher

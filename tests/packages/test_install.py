@@ -50,11 +50,10 @@ def outputs(machine: Machine, captures: Path) -> Callable[[str, str], tuple[str,
     def once(suite: str, arch: str) -> tuple[str, str]:
         if (suite, arch) not in printed:
             tree = machine(suite, arch)
-            texts = [
-                tree.run(f"mkdir -p /var/lib/state; {RUN.format(f'/captures/{name}.pcap', '/var/lib/state')} 2>/dev/null",
-                         binds={"/captures": captures})
-                for name in ("first", "second")
-            ]  # fmt: skip
+            runs = [
+                f"{RUN.format(f'/captures/{name}.pcap', '/var/lib/state')} 2>/dev/null" for name in ("first", "second")
+            ]
+            texts = [tree.run(f"mkdir -p /var/lib/state; {run}", binds={"/captures": captures}) for run in runs]
             printed[suite, arch] = (texts[0], texts[1])
         return printed[suite, arch]
 
@@ -100,18 +99,15 @@ def test_what_one_machine_learned_another_goes_on_with(
     machine: Machine, outputs: Callable[[str, str], tuple[str, str]], captures: Path, suite: str, arch: str
 ) -> None:
     """The state after the first capture, carried from the first machine to this one and from this one to the first."""
+    learn, go_on = (RUN.format(f"/captures/{name}.pcap", "/tmp/state") for name in ("first", "second"))
     for giver, taker in ((MACHINES[0], (suite, arch)), ((suite, arch), MACHINES[0])):
-        outputs(*giver)
         source, target = machine(*giver), machine(*taker)
-        run = RUN.format("/captures/first.pcap", "/tmp/state") + " >/dev/null 2>&1; cat /tmp/state/*"
         source.run(
-            "rm -rf /var/lib/gift; mkdir -p /tmp/state /var/lib/gift;"
-            + run
-            + " >/dev/null; cp -a /tmp/state/. /var/lib/gift/",
+            f"mkdir /tmp/state; {learn} >/dev/null 2>&1; rm -rf /var/lib/gift; cp -a /tmp/state /var/lib/gift",
             binds={"/captures": captures},
         )
         said = target.run(
-            f"mkdir -p /tmp/state; cp -a /gift/. /tmp/state/; {RUN.format('/captures/second.pcap', '/tmp/state')} 2>/dev/null",
+            f"cp -a /gift /tmp/state; {go_on} 2>/dev/null",
             binds={"/captures": captures, "/gift": source.upper / "var/lib/gift"},
         )
         assert said == outputs(*MACHINES[0])[1]
