@@ -11,7 +11,6 @@ import numpy as np
 from netspot.errors import CutCapture, SourceError
 from netspot.miner import pcap, pcapng
 from netspot.miner.decode import PRIVATE, HomeNets, decode
-from netspot.miner.headers import Bytes
 from netspot.miner.pcap import Index, Pcap, Records, Rows
 from netspot.miner.pcapng import Pcapng
 from netspot.miner.records import MAX_RECORD
@@ -24,8 +23,8 @@ MOST = 16_384  # packets in a batch: some 350 bytes each while they are decoded
 
 
 class Format(Protocol):
-    def index(self, data: Bytes, begin: int, end: int, most: int) -> Index:
-        """The whole packets in ``data[begin:end]``, at most ``most``."""
+    def index(self, raw: bytearray, begin: int, end: int, most: int) -> Index:
+        """The whole packets in ``raw[begin:end]``, at most ``most``."""
 
     def rows(self, records: Records) -> Rows:
         """What one piece of an index tells of its packets."""
@@ -44,8 +43,8 @@ class CaptureFile:
         self.series = "stdin" if path == "-" else Path(path).name
         self._name = "standard input" if path == "-" else path
         self._home, self._snap = home, snap
-        self._view = memoryview(bytearray(CHUNK + OVERRUN))
-        self._data = np.frombuffer(self._view, np.uint8)
+        self._raw = bytearray(CHUNK + OVERRUN)
+        self._view, self._data = memoryview(self._raw), np.frombuffer(self._raw, np.uint8)
         self._begin = self._end = 0  # of the bytes in the buffer that are still to come
         self._base = 0  # offset of the buffer in the capture [byte]
         self._over = False
@@ -101,7 +100,7 @@ class CaptureFile:
 
     def _index(self) -> bool:
         """Find the packets that the buffer holds; False where more bytes are needed."""
-        index = self._format.index(self._data, self._begin, self._end, MOST)
+        index = self._format.index(self._raw, self._begin, self._end, MOST)
         self._pieces.extend(index.packets)
         behind = index.stop + index.skip
         found = behind > self._begin or bool(index.fault)

@@ -66,9 +66,10 @@ def decode(
     is_ipv4, is_ipv6, is_arp = ethertype == IPV4, ethertype == IPV6, (ethertype == ARP) | (ethertype == RARP)
     available = frames.captured.astype(np.int32) - link.network
     blank(header, np.flatnonzero((available < 40) & ~(is_ipv4 & (available >= 20))), available)
-    six, arp = np.flatnonzero(is_ipv6), np.flatnonzero(is_arp)
+    other = np.flatnonzero(~is_ipv4)
+    six, arp = other[is_ipv6[other]], other[is_arp[other]]
     header6, header_arp = header[six], header[arp]
-    header[~is_ipv4] = 0  # so that all fields of IPv4 are 0 in other rows
+    header[other] = 0  # so that all fields of IPv4 are 0 in other rows
 
     word = field(header, 0, ">u4")
     ip_len = word & np.uint32(0xFFFF)
@@ -82,7 +83,9 @@ def decode(
     has_addr = is_ipv4 & (available >= 20)
     header[np.flatnonzero(is_ipv4 & ~has_addr), 12:20] = 0
     src, dst = field(header, 12, ">u4"), field(header, 16, ">u4")
-    src_home, dst_home = _home4(src, home) & has_addr, _home4(dst, home) & has_addr
+    src_home, dst_home = np.split(_home4(np.concatenate((src, dst)), home), 2)
+    src_home &= has_addr
+    dst_home &= has_addr
     dst_multicast = (dst & 0xF0000000 == 0xE0000000) | (dst == 0xFFFFFFFF)
     src_key, dst_key = src.astype(np.uint64), dst.astype(np.uint64)
     if len(six):
@@ -102,7 +105,8 @@ def decode(
 
     inside = np.minimum(available, ip_len.astype(np.int32))
     has_l4 &= position <= inside
-    _skip_extensions(frames, link.network, inside, is_ipv6, ip_proto, position, is_fragment, has_l4)
+    rows = np.concatenate((six, np.flatnonzero(is_ipv4 & (ip_proto == AH))))
+    _skip_extensions(frames, rows, link.network, inside, is_ipv6, ip_proto, position, is_fragment, has_l4)
     is_tcp, is_udp = has_l4 & (ip_proto == TCP), has_l4 & (ip_proto == UDP)
     is_icmp, is_icmp6 = has_l4 & (ip_proto == ICMP) & is_ipv4, has_l4 & (ip_proto == ICMP6) & is_ipv6
     transport = header[:, 20:36]
@@ -159,7 +163,8 @@ def _only(values: Bytes | np.uint8, mask: Bools) -> Bytes:
 
 def _on_wire(wire_len: NDArray[np.uint32], network: NDArray[np.int32], rows: NDArray[np.intp]) -> NDArray[np.uint32]:
     """Bytes of the frames behind the start of the network header."""
-    return np.maximum(wire_len[rows].astype(np.int64) - network[rows], 0).astype(np.uint32)
+    length: NDArray[np.int64] = wire_len[rows].astype(np.int64) - network[rows]
+    return np.maximum(length, 0).astype(np.uint32)
 
 
 def _beyond(wire_len: NDArray[np.uint32], network: NDArray[np.int32], rows: NDArray[np.intp]) -> NDArray[np.uint32]:
@@ -171,6 +176,7 @@ def _beyond(wire_len: NDArray[np.uint32], network: NDArray[np.int32], rows: NDAr
 
 def _skip_extensions(
     frames: Frames,
+    rows: NDArray[np.intp],
     network: NDArray[np.int32],
     inside: NDArray[np.int32],
     is_ipv6: Bools,
@@ -179,12 +185,13 @@ def _skip_extensions(
     is_fragment: Bools,
     has_l4: Bools,
 ) -> None:
-    """Step over IPv6 extension headers, and AH in both versions; the last four columns are changed in place.
+    """Step over IPv6 extension headers, and AH in both versions, where ``rows`` have them.
 
+    The last four columns are changed in place.
     A header that is not captured whole leaves the row without transport.
     """
-    rows = np.flatnonzero(_is_extension(ip_proto, is_ipv6) & has_l4)
     for _ in range(MAX_EXTENSIONS):
+        rows = rows[_is_extension(ip_proto[rows], is_ipv6[rows]) & has_l4[rows]]
         if not len(rows):
             return
         kind, before = ip_proto[rows], position[rows]
@@ -198,12 +205,13 @@ def _skip_extensions(
         position[rows] = after
         is_fragment[rows] |= split
         has_l4[rows] &= ~(split & (field(header, 2, ">u2") >> 3 != 0))
-        rows = rows[_is_extension(ip_proto[rows], is_ipv6[rows]) & has_l4[rows]]
 
 
 def _is_extension(ip_proto: Bytes, is_ipv6: Bools) -> Bools:
     options: Bools = (ip_proto == HOP_BY_HOP) | (ip_proto == OPTIONS) | (ip_proto == ROUTING) | (ip_proto == FRAGMENT)
-    return (options & is_ipv6) | (ip_proto == AH)
+    options &= is_ipv6
+    options |= ip_proto == AH
+    return options
 
 
 def _arp(header: Bytes, rows: NDArray[np.intp], available: NDArray[np.int32]) -> tuple[Bytes, NDArray[np.uint32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,13 @@ def blank(header: Bytes, rows: NDArray[np.intp], available: NDArray[Any]) -> Non
         header[rows] = header[rows] * inside
 
 
+@cache
+def _column(dtype: str) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    kind = np.dtype(dtype)
+    return kind, kind.newbyteorder("=")
+
+
 def field(header: Bytes, at: int, dtype: str) -> NDArray[Any]:
     """The field of ``dtype`` at byte ``at`` of each row, contiguous, in the machine's byte order."""
-    kind = np.dtype(dtype)
-    column: NDArray[Any] = header[:, at : at + kind.itemsize].view(kind)[:, 0]
-    return column.astype(kind.newbyteorder("="))
+    kind, native = _column(dtype)
+    return header[:, at : at + kind.itemsize].view(kind)[:, 0].astype(native)

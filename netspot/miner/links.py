@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspot.errors import SourceError
-from netspot.miner.headers import ARP, IPV4, IPV6, Bytes, blank, field, gather
+from netspot.miner.headers import IPV4, IPV6, Bytes, blank, field, gather
 from netspot.packets import Bools, Frames
 
 ETHERNET = 1
@@ -80,7 +80,7 @@ def _unwrap(frames: Frames, link: Link) -> None:
     """Move network, ethertype and header, in place, behind all tags."""
     ethertype, header = link.ethertype, link.header
     assert header is not None
-    rows = np.flatnonzero((ethertype != IPV4) & (ethertype != IPV6) & (ethertype != ARP))
+    rows = np.flatnonzero(ethertype != IPV4)
     for _ in range(MAX_TAGS):
         rows = rows[_KIND[ethertype[rows]] != 0]
         if not len(rows):
@@ -161,10 +161,12 @@ def _plain(network: NDArray[np.int32], ethertype: NDArray[np.uint16]) -> Link:
 
 def _addressed(header: Bytes, network: NDArray[np.int32], ethertype: NDArray[np.uint16]) -> Link:
     """With the addresses at the start of ``header``: destination in bytes 0 to 5, source in 6 to 11."""
-    destination = field(header, 0, ">u8") >> np.uint64(16)
-    broadcast = destination == BROADCAST
-    multicast = (destination & np.uint64(1 << 40) != 0) & ~broadcast
-    return Link(network, ethertype, field(header, 4, ">u8") & BROADCAST, broadcast, multicast)
+    is_multicast = header[:, 0] & 1 == 1
+    is_broadcast = np.zeros(len(header), np.bool_)
+    group = np.flatnonzero(is_multicast)
+    is_broadcast[group] = field(header[group], 0, ">u8") >> np.uint64(16) == BROADCAST
+    is_multicast[group] ^= is_broadcast[group]
+    return Link(network, ethertype, field(header, 4, ">u8") & BROADCAST, is_broadcast, is_multicast)
 
 
 def _ethernet(frames: Frames) -> Link:

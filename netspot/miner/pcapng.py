@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netspot.miner.headers import Bytes, Offsets, field, gather
 from netspot.miner.pcap import Index, Records, Rows
-from netspot.miner.records import MAX_RECORD, Places, find
+from netspot.miner.records import MAX_RECORD, find
+from netspot.packets import Bools
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
 SECTION, INTERFACE, OLD_PACKET, SIMPLE, ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6  # block types
@@ -32,42 +33,43 @@ class Pcapng:
     length_at, extra, shortest, longest, head = 4, 0, 12, MAX_BLOCK, 28
 
     def __init__(self) -> None:
+        self._order: Literal["little", "big"] = "little"
         self.length = "<u4"
         self._interfaces: list[Interface] = []
         self._mean = 512
         self._last_ns = 0  # simple packet blocks have no time: that of the packet before
 
-    def index(self, data: Bytes, begin: int, end: int, most: int) -> Index:
-        if data[begin : begin + 4].tobytes() == MAGIC:
-            return self._section(data, begin, end)
-        starts, heads, stop = find(data, begin, end, self, most, self._mean)
+    def index(self, raw: bytearray, begin: int, end: int, most: int) -> Index:
+        if raw[begin : begin + 4] == MAGIC:
+            return self._section(raw, begin, end)
+        starts, heads, stop = find(raw, begin, end, self, most, self._mean)
         if len(starts):
             self._mean = max((stop - begin) // len(starts), self.shortest)
         sections = np.flatnonzero(field(heads, 0, self.length) == SECTION)
         if len(sections):  # what follows may be in another byte order
             stop = int(starts[sections[0]])
             starts, heads = starts[: sections[0]], heads[: sections[0]]
-        return self._packets(data, Records(starts, heads), self._at_stop(data, stop, end))
+        return self._packets(np.frombuffer(raw, np.uint8), Records(starts, heads), self._at_stop(raw, stop, end))
 
-    def _section(self, data: Bytes, begin: int, end: int) -> Index:
+    def _section(self, raw: bytearray, begin: int, end: int) -> Index:
         """Begin a section: its byte-order magic tells how to read the length that stands before it."""
         if end - begin < 12:
             return Index([], begin)
-        magic = data[begin + 8 : begin + 12].tobytes()
-        if magic not in (b"\x4d\x3c\x2b\x1a", b"\x1a\x2b\x3c\x4d"):
+        magic = int.from_bytes(raw[begin + 8 : begin + 12], "little")
+        if magic not in (0x1A2B3C4D, 0x4D3C2B1A):
             return Index([], begin, "a section header without byte-order magic")
-        self.length = "<u4" if magic[0] == 0x4D else ">u4"
-        length = self._word(data, begin + 4)
+        self._order, self.length = ("little", "<u4") if magic == 0x1A2B3C4D else ("big", ">u4")
+        length = self._word(raw, begin + 4)
         if length < 28 or length % 4:
             return Index([], begin, f"a section header of {length} bytes")
         self._interfaces = []
         return Index([], begin, skip=length)
 
-    def _at_stop(self, data: Bytes, stop: int, end: int) -> Index:
+    def _at_stop(self, raw: bytearray, stop: int, end: int) -> Index:
         """What to do with the block at ``stop``: it is incomplete, too long to be kept, or broken."""
-        if stop + 12 > end or data[stop : stop + 4].tobytes() == MAGIC:
+        if stop + 12 > end or raw[stop : stop + 4] == MAGIC:
             return Index([], stop)
-        kind, length = self._word(data, stop), self._word(data, stop + 4)
+        kind, length = self._word(raw, stop), self._word(raw, stop + 4)
         if length < self.shortest or (length > MAX_BLOCK and kind in (INTERFACE, OLD_PACKET, SIMPLE, ENHANCED)):
             return Index([], stop, f"a block of type {kind} with {length} bytes")
         return Index([], stop, skip=length if length > MAX_BLOCK else 0)
@@ -154,23 +156,19 @@ class Pcapng:
         """The 32-bit word at each offset."""
         return field(gather(data, offsets, 4), 0, self.length)
 
-    def _word(self, data: Bytes, at: int) -> int:
-        return int(data[at : at + 4].view(self.length)[0])
+    def _word(self, raw: bytearray, at: int) -> int:
+        return int.from_bytes(raw[at : at + 4], self._order)
 
-    def guess(self, data: Bytes, begin: int, end: int, places: Places) -> Offsets:
-        """Where an enhanced packet block seems to begin and says at its end the same length as at its beginning."""
-        words = places._replace(first=places.first + (begin - places.first) % 4)  # blocks are aligned to four bytes
-        found = []
-        for some in words.slabs():
-            hit = some.view(data, self.length) == ENHANCED
-            hit &= some.view(data, self.length, 4) <= MAX_BLOCK
-            found.append(some.first_hits(hit, 4))
-        offset: Offsets = np.concatenate(found)
-        length = self._words(data, offset + 4)
-        good = (length >= 32) & (offset + length <= end)
-        offset, length = offset[good], length[good]
-        sure: Offsets = offset[self._words(data, offset + length - 4) == length]
-        return sure
+    def pattern(self, raw: bytearray, begin: int) -> tuple[bytes, int]:
+        """The type of an enhanced packet block."""
+        return ENHANCED.to_bytes(4, self._order), 0
+
+    def plausible(self, data: Bytes, offsets: Offsets, end: int) -> Bools:
+        """Whether a block's end tells the same length as its beginning."""
+        length = self._words(data, offsets + 4)
+        inside: Bools = (length >= 32) & (offsets + length <= end)
+        inside &= self._words(data, np.where(inside, offsets + length - 4, offsets)) == length
+        return inside
 
 
 def _nanoseconds(units: NDArray[np.uint64], per_second: int, offset_s: int) -> NDArray[np.int64]:

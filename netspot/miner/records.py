@@ -13,46 +13,18 @@ like a record, and all advance together, a few numpy calls a step. The places ar
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netspot.miner.headers import Bytes, Offsets, field, gather
+from netspot.packets import Bools
 
 MAX_RECORD = 1 << 18  # the longest packet that tcpdump and Wireshark write [byte]
 RECORDS_A_CHAIN = 32  # aimed at: more chains cost more guesses, longer ones more steps
-STEPS = 48  # of all chains, before those that have arrived are dropped
 FEW = 16  # chains that are not worth a numpy call a step
-WINDOW = 1664  # of a chain's stretch, the bytes that are searched for a header: a full Ethernet frame
-
-
-class Places(NamedTuple):
-    """Evenly spaced windows of the data."""
-
-    first: int  # offset [byte]
-    distance: int  # at least ``width`` [byte]
-    number: int
-    width: int  # [byte]
-
-    def slabs(self) -> Iterator[Places]:
-        """Some windows at a time: larger temporaries would cost more in fresh pages than in comparisons."""
-        for begin in range(0, self.number, 64):
-            number = min(64, self.number - begin)
-            yield self._replace(first=self.first + begin * self.distance, number=number)
-
-    def view(self, data: Bytes, dtype: str, shift: int = 0) -> NDArray[Any]:
-        """The windows as rows of items of ``dtype``, ``shift`` bytes later."""
-        size = np.dtype(dtype).itemsize
-        return np.ndarray((self.number, self.width // size), dtype, data, self.first + shift, (self.distance, size))
-
-    def first_hits(self, hit: NDArray[np.bool_], size: int) -> Offsets:
-        """The offset of the first hit in each window that has one; ``size`` is that of an item [byte]."""
-        column = hit.argmax(axis=1)
-        row = np.arange(self.number)
-        offsets: Offsets = (self.first + row * self.distance + column * size)[hit[row, column]]
-        return offsets
+MORE_STEPS = 16  # of the chains that have not arrived after the first round
 
 
 class Layout(Protocol):
@@ -76,8 +48,11 @@ class Layout(Protocol):
     @property
     def longest(self) -> int: ...
 
-    def guess(self, data: Bytes, begin: int, end: int, places: Places) -> Offsets:
-        """Offsets, increasing, that look like records: at most one in each window. ``begin`` is one for certain."""
+    def pattern(self, raw: bytearray, begin: int) -> tuple[bytes, int]:
+        """Bytes that most records have in common, and how far behind a record's beginning; ``begin`` is one."""
+
+    def plausible(self, data: Bytes, offsets: Offsets, end: int) -> Bools:
+        """Where in ``data[:end]`` a record may well begin."""
 
 
 class Found(NamedTuple):
@@ -86,56 +61,66 @@ class Found(NamedTuple):
     stop: int  # offset of the first record that is not among them: incomplete, broken, or one too many
 
 
-def find(data: Bytes, begin: int, end: int, layout: Layout, most: int, mean: int) -> Found:
-    """The first whole records in ``data[begin:end]``, at most ``most``; ``begin`` is where one begins.
+def find(raw: bytearray, begin: int, end: int, layout: Layout, most: int, mean: int) -> Found:
+    """The first whole records in ``raw[begin:end]``, at most ``most``; ``begin`` is where one begins.
 
-    ``mean`` is the expected size of a record [byte]; a wrong one costs time. ``PAD`` bytes behind ``end`` are readable.
-    Time goes into the steps of the chains (half), the search of the windows and the check (a quarter each).
+    ``mean`` is the expected size of a record [byte]; a wrong one costs time. ``PAD`` bytes behind ``end`` are readable;
+    some 100 KiB, of zeros, save a second try of the last chains. Of the time half goes into the steps of the chains,
+    a third into the guesses, the rest into the check.
     """
-    end = min(end, begin + max(most * mean, 4 * MAX_RECORD))
+    data = np.frombuffer(raw, np.uint8)
+    parts = -(-(end - begin) // max(most * mean, 4 * MAX_RECORD))  # of about the same size
+    end = min(end, begin + (end - begin) // parts + mean)
+    starts = _guesses(raw, data, begin, end, layout, max(RECORDS_A_CHAIN * mean, 256))
     lengths = np.ndarray((len(data) - layout.length_at - 3,), layout.length, data, layout.length_at, (1,))
-    distance = max(RECORDS_A_CHAIN * mean, 256) & ~7
-    places = Places(begin + distance, distance, (end - begin) // distance - 1, min(distance, WINDOW))
-    if places.number < FEW:
-        found = np.array([begin])
-    else:
-        starts = np.concatenate(([begin], layout.guess(data, begin, end, places)))
-        found = _chains(lengths, starts, end, layout.extra, 2 * most)
+    found = _chains(lengths, starts, end, layout.extra, 2 * most) if len(starts) >= FEW else starts[:1]
     return _one_chain(data, found, begin, end, layout, most)
+
+
+def _guesses(raw: bytearray, data: Bytes, begin: int, end: int, layout: Layout, distance: int) -> Offsets:
+    """``begin``, and what looks like a record first in each further stretch of ``distance`` bytes; increasing."""
+    pattern, shift = layout.pattern(raw, begin)
+    search = raw.find
+    stretches = range(begin + distance + shift, end - distance, distance)
+    hits = [search(pattern, place, place + distance) for place in stretches]
+    offsets = np.array([hit - shift for hit in hits if hit >= 0], np.int64)
+    return np.concatenate(([begin], offsets[layout.plausible(data, offsets, end)]))
 
 
 def _chains(lengths: NDArray[np.unsignedinteger], starts: Offsets, end: int, extra: int, most: int) -> Offsets:
     """Offsets reached from each of ``starts`` before the next of them, in order; about ``most`` at most."""
     limits = np.append(starts[1:], end)
-    pieces, total = [], 0
+    pieces, total, number = [], 0, RECORDS_A_CHAIN * 5 // 4
     while len(starts) >= FEW and total < most:
         try:
-            steps = _steps(lengths, starts, extra)
+            steps = _steps(lengths, starts, extra, number)
         except IndexError:  # a length that leads out of the buffer: a wrong guess, or a broken file
-            steps = _steps(lengths, starts, extra, end)
+            steps = _steps(lengths, starts, extra, number, end)
         reached = np.ascontiguousarray(steps[:-1].T)
         pieces.append(reached[reached < limits[:, None]])
         total += len(pieces[-1])
         left = steps[-1] < limits
-        starts, limits = steps[-1][left], limits[left]
+        starts, limits, number = steps[-1][left], limits[left], MORE_STEPS
     found = np.concatenate(pieces)
     if len(pieces) > 1:
         found.sort(kind="stable")  # merges runs
     return found
 
 
-def _steps(lengths: NDArray[np.unsignedinteger], starts: Offsets, extra: int, end: int | None = None) -> Offsets:
-    """``STEPS`` steps from each start, shape ``(STEPS + 1, n)``, not beyond ``end``.
+def _steps(
+    lengths: NDArray[np.unsignedinteger], starts: Offsets, extra: int, number: int, end: int | None = None
+) -> Offsets:
+    """``number`` steps from each start, shape ``(number + 1, n)``, not beyond ``end``.
 
     The loop adds the lengths alone; ``extra`` comes into the k-th step through a view that begins k times later.
     """
-    steps = np.empty((STEPS + 1, len(starts)), np.int64)
+    steps = np.empty((number + 1, len(starts)), np.int64)
     steps[0] = starts
-    for k in range(STEPS):
+    for k in range(number):
         np.add(steps[k], lengths[k * extra :][steps[k]], out=steps[k + 1])
         if end is not None:
             np.minimum(steps[k + 1], end - (k + 1) * extra, out=steps[k + 1])
-    steps += extra * np.arange(STEPS + 1)[:, None]
+    steps += extra * np.arange(number + 1)[:, None]
     return steps
 
 
