@@ -17,7 +17,8 @@ from netspot.commands import CommandError
 from netspot.config import MqttConfig
 from netspot.errors import NetspotError
 from netspot.events import encode
-from netspot.exporters.link import Incoming, Link
+from netspot.exporters.link import Link
+from netspot.exporters.talk import Incoming
 
 NODES = 2000  # looked at; more are not shown
 SAME_S = 60.0  # incidents of one kind that begin within this time of each other are shown as one

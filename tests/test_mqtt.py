@@ -162,3 +162,26 @@ def test_reconnects_by_itself_and_tells_everything_again(server, made):
     assert listener.of("netspot/pi/alarm")[-1]["active"] is True
     wait_for(lambda: len(listener.of("netspot/pi/alarm/R_SYN")) >= 8)
     listener.close()
+
+
+def test_names_of_statistics_are_made_fit_for_topics(server, made):
+    with listening(server.port, "netspot/#") as listener:
+        exporter = made(config(server.port))
+        connected(exporter)
+        write(exporter, replace(SAMPLE, stat="FANOUT@60s"), replace(ALARM, stat="FANOUT@60s"))
+        drained(exporter)
+        wait_for(lambda: listener.of("netspot/pi/alarm/FANOUT_60s"))
+        assert listener.of("netspot/pi/stat/FANOUT_60s")[0]["stat"] == "FANOUT@60s"
+        assert listener.of("netspot/pi/threshold/FANOUT_60s")
+
+
+def test_an_alarm_that_began_before_the_exporter_is_active(server, made):
+    with listening(server.port, "netspot/pi/alarm") as listener:
+        exporter = made(config(server.port))
+        write(exporter, replace(SAMPLE, state="alarm"), replace(SAMPLE, stat="TRAFFIC", state="muted"))
+        connected(exporter)
+        wait_for(lambda: listener.of("netspot/pi/alarm"))
+        state = listener.of("netspot/pi/alarm")[-1]
+        assert state["active"] and state["title"] == "R_SYN out of range" and state["muted"] == ["TRAFFIC"]
+        write(exporter, replace(ALARM, event_type="cleared"))
+        wait_for(lambda: listener.of("netspot/pi/alarm")[-1]["active"] is False)

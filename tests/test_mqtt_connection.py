@@ -16,9 +16,11 @@ import pytest
 from netspot.config import MqttConfig
 from netspot.errors import ConfigError, NetspotError
 from netspot.exporters import link as link_module
+from netspot.exporters import talk as talk_module
 from netspot.exporters.client import PAHO_2
-from netspot.exporters.link import Link, Presence
+from netspot.exporters.link import Link
 from netspot.exporters.mqtt import MqttExporter
+from netspot.exporters.talk import Presence
 from tests.broker import broker, free_port, listening, needs_mosquitto, wait_for
 from tests.test_mqtt import ALARM, CONTEXT, config, connected, drained, numbered, write
 
@@ -212,7 +214,7 @@ def test_a_changed_password_keeps_the_alarms(folder, monkeypatch):
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 def test_access_rules_that_swallow_everything_are_noticed(folder, protocol, monkeypatch):
-    monkeypatch.setattr(link_module, "ECHO_S", 0.5)
+    monkeypatch.setattr(talk_module, "ECHO_S", 0.5)
     monkeypatch.setattr(link_module, "BACKOFF_S", (0.1, 0.3))
     (folder / "acl").write_text("user pi\ntopic readwrite other/#\n")
     with broker(folder, PASSWORD) as server:
@@ -270,8 +272,8 @@ def test_the_network_thread_survives_bugs_and_is_started_again(tmp_path, caplog)
         def bug(message):
             raise RuntimeError("bug")
 
-        exporter._link._receive = bug
-        exporter._link._subscriptions += ("netspot/bug",)
+        exporter._link.receive = bug
+        exporter._link.subscriptions += ("netspot/bug",)
         exporter.start()
         connected(exporter)
         subprocess.run(["mosquitto_pub", "-p", str(server.port), "-t", "netspot/bug", "-m", "x"], check=True)
@@ -281,9 +283,9 @@ def test_the_network_thread_survives_bugs_and_is_started_again(tmp_path, caplog)
         run, exporter._link._run = exporter._link._run, lambda: None
         server.restart()  # ends the talk; then the thread
         wait_for(lambda: not exporter.health()["connected"])
-        exporter._link._closing = True
+        exporter._link.closing = True
         wait_for(lambda: not exporter._link.alive)
-        exporter._link._closing, exporter._link._run = False, run
+        exporter._link.closing, exporter._link._run = False, run
         connected(exporter)
         assert "started again" in caplog.text
         exporter.close()

@@ -20,8 +20,8 @@ from netspot.events import Health, Sample
 from netspot.exporters import mqtt as mqtt_module
 from netspot.exporters.base import StatInfo
 from netspot.exporters.homeassistant import Discovery, ha_remove
-from netspot.exporters.link import Incoming
 from netspot.exporters.mqtt import MqttExporter
+from netspot.exporters.talk import Incoming
 from tests.broker import broker, listening, needs_mosquitto, wait_for
 from tests.homeassistant import HomeAssistant, needs_homeassistant
 from tests.test_mqtt import ALARM, CONTEXT, HEALTH, INCIDENT, SAMPLE, config, connected, write

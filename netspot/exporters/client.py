@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ def check(config: MqttConfig) -> None:
         raise ConfigError(f"exporter.mqtt.transport = {config.transport}: tcp, websockets or unix")
     if any(char in config.base for char in "+#\0") or not config.base:
         raise ConfigError(f"exporter.mqtt.base = {config.base}: a topic without + and #")
+
+
+def topic_level(name: str) -> str:
+    """``name`` of a statistic as one level of a topic: FANOUT_PORTS@60s becomes FANOUT_PORTS_60s."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
 
 
 def port(config: MqttConfig) -> int:

@@ -15,7 +15,9 @@ from netspot.config import node_name
 from netspot.errors import NetspotError
 from netspot.events import encode
 from netspot.exporters.base import Context, StatInfo
-from netspot.exporters.link import Incoming, Link
+from netspot.exporters.client import topic_level
+from netspot.exporters.link import Link
+from netspot.exporters.talk import Incoming
 
 if TYPE_CHECKING:
     from netspot.config import Config, MqttConfig
@@ -103,7 +105,7 @@ class Discovery:
         if info.unit == "byte":
             more = {"unit_of_meas": "B", "dev_cla": "data_size"}
         return self._entity(
-            "sensor", f"stat_{slug(info.name)}", info.name, stat_t=f"{self._base}/stat/{info.name}",
+            "sensor", f"stat_{slug(info.name)}", info.name, stat_t=f"{self._base}/stat/{topic_level(info.name)}",
             stat_cla="measurement", val_tpl="{{ value_json.value }}",
             exp_aft=max(30, round(3 * self._config.stat_every_s)), sug_dsp_prc=PRECISION.get(info.unit, 2),
             ic=ICONS.get(info.unit, "mdi:chart-line"), **more,

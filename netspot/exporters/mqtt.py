@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netspot.events import Alarm, Event, Health, Incident, Sample, encode, iso
+from netspot.events import Alarm, Event, Health, Incident, Sample, encode
 from netspot.exporters.base import Context, Message
-from netspot.exporters.link import Incoming, Link, Presence
+from netspot.exporters.client import topic_level
+from netspot.exporters.link import Link
+from netspot.exporters.nodestate import NodeState
 from netspot.exporters.spool import Spool
+from netspot.exporters.talk import Incoming, Presence
 
 if TYPE_CHECKING:
     from netspot.config import MqttConfig
@@ -39,7 +42,7 @@ class MqttExporter:
         self.base = f"{config.base}/{context.node}"
         folder = context.state_dir
         self._spool = Spool(Path(folder) / "mqtt-spool.db" if folder and config.host else None, config.spool)
-        self._node = NodeState(self.base)
+        self._node = NodeState()
         self._thresholds: dict[str, str] = {}  # newest message by statistic
         self._stats: dict[str, Message] = {}  # newest sample by statistic
         self._stat_due_s: dict[str, float] = {}  # monotonic
@@ -74,7 +77,7 @@ class MqttExporter:
             case Sample():
                 self._sample(event, message)
             case Alarm():
-                self._keep(f"{self.base}/alarm/{event.stat}", message)
+                self._keep(f"{self.base}/alarm/{topic_level(event.stat)}", message)
                 self._node.alarm(event, message)
                 self._tell_node()
             case Incident():
@@ -87,12 +90,14 @@ class MqttExporter:
 
     def _sample(self, event: Sample, message: Message) -> None:
         now_s, every_s = time.monotonic(), self._config.stat_every_s
+        if event.state == "alarm" and event.stat not in self._stats:
+            self._node.active.setdefault(event.stat, event.time_ns)  # it began before this exporter did
         self._stats[event.stat] = message
         if self._node.muted(event.stat, event.state == "muted"):
             self._tell_node()
         if now_s >= self._stat_due_s.get(event.stat, 0.0) and self._link.session:
             self._stat_due_s[event.stat] = now_s + every_s * 0.95  # windows do not close to the millisecond
-            self._refused += not self._link.send(f"{self.base}/stat/{event.stat}", message.json)
+            self._refused += not self._link.send(f"{self.base}/stat/{topic_level(event.stat)}", message.json)
         self._threshold(event, message, now_s)
 
     def _threshold(self, event: Sample, message: Message, now_s: float) -> None:
@@ -103,7 +108,7 @@ class MqttExporter:
         fields = {key: message[key] for key in message if key not in ("value", "state")}
         text = encode(fields | {"kind": "threshold"})
         self._thresholds[event.stat] = text
-        self._link.send(f"{self.base}/threshold/{event.stat}", text, 0, True)
+        self._link.send(f"{self.base}/threshold/{topic_level(event.stat)}", text, 0, True)
 
     def _health(self, event: Health, message: Message) -> None:
         now_s, phase = time.monotonic(), event.figures.get("phase")
@@ -187,16 +192,16 @@ class MqttExporter:
         self._tell_node()
         self._tell_health()
         for stat, text in self._thresholds.items():
-            self._link.send(f"{self.base}/threshold/{stat}", text, 0, True)
+            self._link.send(f"{self.base}/threshold/{topic_level(stat)}", text, 0, True)
         for stat, message in self._stats.items():
-            self._link.send(f"{self.base}/stat/{stat}", message.json)
+            self._link.send(f"{self.base}/stat/{topic_level(stat)}", message.json)
 
     def _tidy(self) -> None:
         """Clear what an earlier run has retained for statistics that are gone, then declare what is there."""
         self._tidy_at_s = math.inf
         self._link.unsubscribe([t for t in self._subscriptions() if "/threshold/" in t or t.endswith("/config")])
         found, self._found = self._found, deque(maxlen=FOUND)
-        known = {f"{self.base}/threshold/{info.name}" for info in self._context.stats}
+        known = {f"{self.base}/threshold/{topic_level(info.name)}" for info in self._context.stats}
         for message in found:
             if message.topic.startswith(f"{self.base}/threshold/") and message.topic not in known and message.payload:
                 self._link.send(message.topic, "", 1, True)
@@ -262,42 +267,6 @@ class MqttExporter:
         self._link.close()
         self._take_acks()
         self._spool.close()
-
-
-class NodeState:
-    """The retained state of the whole node: is something wrong, since when, and why."""
-
-    def __init__(self, base: str) -> None:
-        self._active: dict[str, int] = {}  # statistic -> when it left its range [ns since epoch]
-        self._muted: set[str] = set()
-        self._title: str | None = None
-        self._last: Message | None = None
-
-    def alarm(self, event: Alarm, message: Message) -> None:
-        self._last = message
-        if event.event_type == "cleared" or event.muted:
-            self._active.pop(event.stat, None)
-        else:
-            self._active.setdefault(event.stat, event.time_ns)
-
-    def incident(self, event: Incident) -> None:
-        self._title = None if event.event_type == "closed" else event.title
-
-    def muted(self, stat: str, muted: bool) -> bool:
-        """Note whether ``stat`` is muted; True if that is news."""
-        if muted == (stat in self._muted):
-            return False
-        (self._muted.add if muted else self._muted.discard)(stat)
-        return True
-
-    def json(self) -> str:
-        active = bool(self._active)
-        since = iso(min(self._active.values())) if active else None
-        title = self._title or (f"{', '.join(self._active)} out of range" if active else None)
-        return encode({
-            "v": 1, "active": active, "title": title, "stats": list(self._active), "since": since,
-            "muted": sorted(self._muted), "last": dict(self._last) if self._last else None,
-        })  # fmt: skip
 
 
 def _moved(told: float | None, new: float | None) -> bool:

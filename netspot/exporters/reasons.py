@@ -75,6 +75,8 @@ def of_error(error: BaseException, where: str) -> str:
             return CERTIFICATE.get(
                 error.verify_code, f"the broker's certificate cannot be verified: {error.verify_message}"
             )
+        case ssl.SSLEOFError() | ConnectionResetError() | BrokenPipeError():
+            return CLOSED
         case ssl.SSLError():
             return _tls(error)
         case socket.gaierror():
@@ -95,6 +97,8 @@ def _tls(error: ssl.SSLError) -> str:
     text = f"{error.reason or error}".lower().replace("_", " ")
     if "certificate required" in text or "handshake failure" in text:
         return "the broker wants a client certificate: give mqtt.cert and mqtt.key"
+    if "eof occurred" in text:
+        return CLOSED
     if "unknown ca" in text:
         return "the broker does not know the authority that signed the client certificate (mqtt.cert)"
     if "certificate expired" in text:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from netspot.commands import CommandError, CommandQueue
 from netspot.events import encode
-from netspot.exporters.link import Incoming
+from netspot.exporters.talk import Incoming
 
 if TYPE_CHECKING:
     from netspot.config import MqttConfig

@@ -187,6 +187,9 @@ def prepared(name: str, alarms: int, folder: Path) -> Iterator[tuple[Bench, Any]
     try:
         if name == "link-down":
             with veth() as (near, far):
+                for namespace in (near, far):
+                    namespace.ip("link", "set", "veth0", "arp", "on")
+                far.ip("link", "set", "lo", "up")  # for the reader
                 inside = ("ip", "netns", "exec", far.name)
                 broker = Broker(folder, port=18999, host="0.0.0.0", inside=inside)
                 bench = Bench(folder, broker.start(), alarms, seconds, {"host": "10.9.0.2"})
