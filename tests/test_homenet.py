@@ -13,6 +13,7 @@ import pytest
 SHARED = Path(os.environ.get("NETSPOT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 GENERATOR = SHARED / "tools" / "homenet.py"
 MINUTES = 60
+HOME = "[192.168.1.0/24, 2001:db8::/48]"
 OTHER_NAMES = {"IP4": "IPV4", "IP6": "IPV6"}
 
 
@@ -21,7 +22,7 @@ def test_an_hour_of_windows_agrees_cell_by_cell(tmp_path: Path) -> None:
     truth, counted, capture = tmp_path / "truth.csv", tmp_path / "counted.csv", tmp_path / "home.pcap"
     make = [GENERATOR, "--minutes", str(MINUTES), "--seed", "7", "--out", capture, "--counters", truth]
     subprocess.run([sys.executable, *make], check=True, capture_output=True)
-    run = ["-m", "netspot", "run", "-f", capture, "--counters", counted]
+    run = ["-m", "netspot", "run", "-f", capture, "--counters", counted, "--miner.home_nets", HOME]
     subprocess.run([sys.executable, *run], check=True, capture_output=True)
     theirs = np.genfromtxt(truth, delimiter=",", names=True)
     ours = np.genfromtxt(counted, delimiter=",", names=True, dtype=None, encoding="utf-8")
