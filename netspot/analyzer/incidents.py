@@ -125,7 +125,7 @@ class _Open:
         self.culprits: dict[str, int] = {}
         self.peak: dict[str, Any] = {}
         self.evidence: dict[str, Any] = {}
-        self._rank = 0  # how much is known: nothing, a statistic, an explanation
+        self._sure = 0.0  # packets that bear the title out
 
     def take(self, samples: Iterable[Sample], begun: Iterable[Alarm]) -> None:
         for alarm in begun:
@@ -143,9 +143,10 @@ class _Open:
         self.culprits |= window.evidence.get("top", {})
         case = incidents.case(window, self.values, self.culprits)
         found = None if case is None else title(case)
-        if found is None and self._rank:
+        sure = 0.0 if found is None else found.weight
+        if self.title and sure <= self._sure:
             return
-        self._rank = 2 if found else 1
+        self._sure = sure
         self.title = plain_title(self.peak, self.stats) if found is None else found.text
         if case is not None:
             usual = incidents.usual(window.span)

@@ -27,6 +27,7 @@ LONG_NAME = 40  # characters of a DNS name: longer ones carry data
 class Title:
     text: str
     who: tuple[int, ...] = ()  # keys of the sources that it blames
+    weight: float = 0.0  # packets that bear it out
 
 
 @dataclass(slots=True)
@@ -70,6 +71,10 @@ def title(case: Case) -> Title | None:
     return None
 
 
+def _found(case: Case, rows: Rows, text: str, *who: int | None) -> Title:
+    return Title(text, tuple(key for key in who if key is not None), float(case.seen.weight[rows].sum()))
+
+
 def claimed(case: Case) -> Title | None:
     """Many ARP replies that claim one address for one machine."""
     p = case.seen.packets
@@ -77,7 +82,7 @@ def claimed(case: Case) -> Title | None:
     mac, address = case.leader(p.src_mac, rows), case.leader(p.arp_ip, rows)
     if mac is None or address is None:
         return None
-    return Title(f"ARP replies from {case.names.mac(mac)} claim {case.name(address)}", (address,))
+    return _found(case, rows, f"ARP replies from {case.names.mac(mac)} claim {case.name(address)}", address)
 
 
 def connections(case: Case) -> Title | None:
@@ -93,20 +98,20 @@ def connections(case: Case) -> Title | None:
         if target is None or sources < CROWD:
             return None
         on = f"{case.name(target)}:{port}" if port is not None else case.name(target)
-        return Title(f"SYN flood on {on} from {sources:,} sources")
+        return _found(case, rows, f"SYN flood on {on} from {sources:,} sources")
     ports, hosts = max(ports, int(_value(case, "FANOUT_PORTS"))), max(hosts, int(_value(case, "FANOUT_HOSTS")))
-    blamed, by = (source,), case.name(source)
+    by = case.name(source)
     if ports >= MANY and port is None:
         on = case.name(target) if target is not None else f"{hosts:,} hosts"
-        return Title(f"port scan from {by}: {ports:,} ports on {on}", blamed)
+        return _found(case, rows, f"port scan from {by}: {ports:,} ports on {on}", source)
     if hosts >= MANY and target is None:
         on = f" on port {port}" if port is not None else ""
-        return Title(f"sweep from {by}: {hosts:,} hosts{on}", blamed)
+        return _found(case, rows, f"sweep from {by}: {hosts:,} hosts{on}", source)
     if target is None or port is None:
         return None
     count = max(float(case.seen.weight[rows].sum()), _value(case, "SERVICE_CONNS"))
     guess = ", perhaps guessing passwords" if port in LOGIN_PORTS else ""
-    return Title(f"{count:,.0f} connections from {by} to {case.name(target)}:{port}{guess}", blamed)
+    return _found(case, rows, f"{count:,.0f} connections from {by} to {case.name(target)}:{port}{guess}", source)
 
 
 def _suspicious(case: Case) -> Rows:
@@ -148,7 +153,7 @@ def echoed(case: Case) -> Title | None:
         return None
     source = case.leader(p.src_key, rows)
     by = case.parties(p.src_key, rows, "sources")
-    return Title(f"ICMP flood on {case.name(target)} from {by}: {case.rate(rows)}", () if source is None else (source,))
+    return _found(case, rows, f"ICMP flood on {case.name(target)} from {by}: {case.rate(rows)}", source)
 
 
 def asked(case: Case) -> Title | None:
@@ -167,7 +172,7 @@ def asked(case: Case) -> Title | None:
     if most and domains.count(most) >= MOST * len(domains):
         text += f", most for {''.join(c for c in most if c.isprintable())[:60]}"
     long = sum(len(name) >= LONG_NAME for name in names)
-    return Title(text + (", perhaps a tunnel" if long >= MOST * max(len(names), 1) else ""), (client,))
+    return _found(case, rows, text + (", perhaps a tunnel" if long >= MOST * max(len(names), 1) else ""), client)
 
 
 def reflected(case: Case) -> Title | None:
@@ -179,7 +184,9 @@ def reflected(case: Case) -> Title | None:
     servers = case.distinct(p.src_key, rows)
     if target is None or port is None or servers < MANY:
         return None
-    return Title(f"{REFLECTORS[port]} amplification on {case.name(target)}: answers of {servers:,} servers")
+    return _found(
+        case, rows, f"{REFLECTORS[port]} amplification on {case.name(target)}: answers of {servers:,} servers"
+    )
 
 
 def poured(case: Case) -> Title | None:
@@ -193,7 +200,7 @@ def poured(case: Case) -> Title | None:
     source, ports = case.leader(p.src_key, toward), case.distinct(p.dst_port, toward)
     by = case.parties(p.src_key, toward, "sources")
     what = f"{ports:,} ports" if ports >= MANY else case.rate(toward)
-    return Title(f"UDP flood on {case.name(target)} from {by}: {what}", () if source is None else (source,))
+    return _found(case, toward, f"UDP flood on {case.name(target)} from {by}: {what}", source)
 
 
 def carried(case: Case) -> Title | None:
@@ -212,9 +219,8 @@ def carried(case: Case) -> Title | None:
     bytes_s = float((case.seen.weight[mine] * p.ip_len[mine]).sum()) / max(case.seconds, 1e-9)
     way = "upload" if p.src_home[first] and not p.dst_home[first] else "transfer"
     source, target = int(p.src_key[first]), int(p.dst_key[first])
-    return Title(
-        f"large {way} from {case.name(source)} to {case.name(target)}: {number(bytes_s / 1e3)} kB/s", (source,)
-    )
+    text = f"large {way} from {case.name(source)} to {case.name(target)}: {number(bytes_s / 1e3)} kB/s"
+    return _found(case, mine, text, source)
 
 
 def _value(case: Case, stat: str) -> float:

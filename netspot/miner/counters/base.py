@@ -20,6 +20,7 @@ from netspot.packets import Bools, PacketBatch
 
 ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
 PAIRS = 16_384  # distinct pairs held for a fan-out; beyond it an estimate, standard error 0.9 %
+FEW = 8192  # pairs that are kept as they came
 GROUPS = 1024  # groups whose packets are told apart; of more, the smallest are forgotten now and then
 
 # The keys of the given rows of a batch, shape (len(rows),): what is costly is not computed for the other rows.
@@ -170,34 +171,61 @@ class _Ports(Accumulator):
 
 
 class _FanOut(Accumulator):
-    def __init__(
-        self,
-        group: KeysOf,
-        item: KeysOf,
-        mask: Callable[[PacketBatch], Bools],
-    ) -> None:
+    """Pairs as they came while they are few, which is nearly always; a flood of them goes into a bounded sample."""
+
+    def __init__(self, group: KeysOf, item: KeysOf, mask: Callable[[PacketBatch], Bools]) -> None:
         self._group, self._item, self._mask = group, item, mask
         self._sample = KeySample(PAIRS, grouped=True)
-        self._top = 0
+        self._pairs: list[NDArray[np.uint64]] = []
+        self._groups: list[NDArray[np.uint64]] = []
+        self._held = self._top = 0
 
     def add(self, batch: PacketBatch) -> None:
         rows = np.flatnonzero(self._mask(batch))
         if len(rows):
             groups = self._group(batch, rows)
-            self._sample.add(pair(groups, self._item(batch, rows)), groups)
+            self._take(pair(groups, self._item(batch, rows)), groups)
+
+    def _take(self, pairs: NDArray[np.uint64], groups: NDArray[np.uint64]) -> None:
+        self._pairs.append(pairs)
+        self._groups.append(groups)
+        self._held += len(pairs)
+        if self._held > FEW:
+            self._pour()
+
+    def _pour(self) -> None:
+        for pairs, groups in zip(self._pairs, self._groups, strict=True):
+            self._sample.add(pairs, groups)
+        self._pairs, self._groups, self._held = [], [], 0
 
     def value(self) -> float:
-        self._top, most = self._sample.largest()
-        return most
+        if self._sample.count():
+            self._pour()
+            self._top, most = self._sample.largest()
+            return most
+        if not self._pairs:
+            return 0
+        pairs, first = np.unique(np.concatenate(self._pairs), return_index=True)
+        groups = np.concatenate(self._groups)[first]
+        self._pairs, self._groups, self._held = [pairs], [groups], len(pairs)
+        found, counts = np.unique(groups, return_counts=True)
+        most = int(np.argmax(counts))
+        self._top = int(found[most])
+        return int(counts[most])
 
     def top(self) -> int:
         return self._top
 
     def merge(self, other: Self) -> None:
-        self._sample.merge(other._sample)
+        if other._sample.count():
+            self._pour()
+            self._sample.merge(other._sample)
+        for pairs, groups in zip(other._pairs, other._groups, strict=True):
+            self._take(pairs, groups)
 
     def clear(self) -> None:
         self._sample.clear()
+        self._pairs, self._groups, self._held, self._top = [], [], 0, 0
 
 
 class _Heaviest(Accumulator):
