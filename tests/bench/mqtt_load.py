@@ -143,8 +143,14 @@ def latency(args: argparse.Namespace, folder: Path) -> None:
 
 
 def memory(args: argparse.Namespace, folder: Path) -> None:
+    for page in ("page", "no page"):
+        (folder / page).mkdir()
+        outage(folder / page, page)
+
+
+def outage(folder: Path, page: str) -> None:
     broker = Broker(folder)
-    command = [sys.executable, "-m", "tests.bench.mqtt_memory", str(folder), str(broker.port)]
+    command = [sys.executable, "-m", "tests.bench.mqtt_memory", str(folder), str(broker.port), page]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert child.stdout
     for line in child.stdout:

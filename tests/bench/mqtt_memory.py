@@ -1,6 +1,7 @@
 """Memory of one node's MQTT part over an hour of simulated alarms without a broker; started by ``mqtt_load memory``.
 
-Imports nothing but the program itself: what a test framework has loaded would make the figure look better.
+Imports nothing but the program itself: what a test framework has loaded would make the figure look better. With
+``page`` as third argument the status page is loaded before, as in the service: TLS and HTTP are there already then.
 """
 
 from __future__ import annotations
@@ -34,14 +35,20 @@ def write_second(exporters: Exporters, number: int) -> None:
     exporters.poll()
 
 
-def main(folder: str, port: int) -> None:
+def main(folder: str, port: int, page: bool) -> None:
     context = Context("pi", "eth0", "3.0.0", folder, tuple(StatInfo(s, "1", "a statistic") for s in STATS), live=True)
     np.zeros(10)
+    if page:
+        import netspot.service
+        import netspot.web.server
+
+        assert netspot.service and netspot.web.server
     before = rss_mib()
     mqtt = MqttConfig(host="127.0.0.1", port=port)
     exporters = Exporters(replace(ExporterConfig(), mqtt=mqtt, console=ConsoleConfig(alarm=False)), context)
     exporters.start()
-    print(f"program without MQTT {before:.1f} MiB; MQTT loaded and started +{rss_mib() - before:.1f} MiB")
+    kind = "with the page" if page else "without a page"
+    print(f"program {kind} {before:.1f} MiB; MQTT loaded and started +{rss_mib() - before:.1f} MiB")
     for number in range(3601):
         if number % 900 == 0:
             waiting = exporters.health()["mqtt"]["spool"]
@@ -56,4 +63,4 @@ def main(folder: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:] == ["page"])
