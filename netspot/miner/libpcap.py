@@ -112,11 +112,11 @@ class Pcap:
         if len(rows):
             cut = Frames(frames.data, frames.start[rows], frames.captured[rows], frames.link_type)
             link = locate(cut)
-            header = gather(frames.data, link.network, 8)
+            header = gather(frames.data, cut.start + link.network, 8)
             ipv4 = field(header, 2, ">u2").astype(np.int64)
             ipv6 = field(header, 4, ">u2").astype(np.int64) + 40
             ip_len = np.where(link.ethertype == IPV4, ipv4, np.where(link.ethertype == IPV6, ipv6, 0))
-            wire_len[rows] = np.maximum(cut.captured, link.network - cut.start + ip_len)
+            wire_len[rows] = np.maximum(cut.captured, link.network + ip_len)
         return wire_len
 
     def next_ns(self, otherwise: int) -> int:

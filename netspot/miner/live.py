@@ -20,7 +20,7 @@ log = logging.getLogger("netspot.miner")
 
 MAX_ROWS = 65_536  # of one batch
 GATHER_S = 0.1  # how long packets may wait for others at most, so that a batch is worth its fixed cost [s]
-NAP_S = 0.001, 0.01  # least and most between two looks meanwhile: a burst must not fill the ring unseen [s]
+NAP_S = 0.001, 0.006  # least and most between two looks meanwhile: a burst must not fill the ring unseen [s]
 WATCH_S = 1.0  # how often a lost interface is looked for [s]
 REFRESH_S = 10.0  # how often addresses and default route are read again [s]
 
@@ -96,11 +96,11 @@ class LiveSource:
         self._home = home_nets(self._config, device.name)
 
     def _gather(self, deadline_s: float) -> None:
-        """Wait for more frames, so that a batch is worth its fixed cost: naps of half the time that it may need."""
+        """Wait for more frames, so that a batch is worth its fixed cost, for about as long as it will need."""
         now_s = time.monotonic()
         end_s = min(deadline_s, now_s + GATHER_S)
         while now_s < end_s and not self._tap.holds(self._tap.batch_rows):
-            nap_s = max(NAP_S[0], min(NAP_S[1], (self._full_s - now_s) / 2))
+            nap_s = max(NAP_S[0], min(NAP_S[1], self._full_s - now_s))
             time.sleep(min(nap_s, end_s - now_s))
             now_s = time.monotonic()
 
@@ -119,12 +119,12 @@ class LiveSource:
     def _watch(self) -> None:
         """Now and then: is a lost interface back, has another become the default, have its addresses changed?"""
         now_s = time.monotonic()
-        if now_s < self._next_watch_s or self._tap.holds(1):
+        if now_s < self._next_watch_s:
             return
         self._next_watch_s = now_s + (WATCH_S if self._lost else REFRESH_S)
         try:
             device = resolve(self._config.device, self.series)
-            if device.name != self.series or (self._lost and device.up):
+            if (device.name != self.series or (self._lost and device.up)) and not self._tap.holds(1):
                 self._return(device)
             self._home = home_nets(self._config, self.series)
         except SourceError:  # it is still away

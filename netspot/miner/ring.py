@@ -68,7 +68,7 @@ class Ring:
         self.link_type = device.link_type
         self.slot_bytes = -(-(_HEADROOM + config.snapshot_len) // _ALIGNMENT) * _ALIGNMENT
         self.slots = (config.ring_mib << 20) // self.slot_bytes
-        self.batch_rows = min(MAX_ROWS, max(1, self.slots // 4))  # so that most of the ring is the kernel's meanwhile
+        self.batch_rows = min(MAX_ROWS, max(1, self.slots // 2))  # the other half is the kernel's meanwhile
         self._head = 0  # the slot that the kernel fills next, or has filled
         self._batch = slice(0, 0)  # the slots of the last batch, still ours
         self.socket = _packet_socket(device.name, self.cooked)
