@@ -119,7 +119,7 @@ class Ring:
         self.written = 0  # rows ever written; row i lies at i % rows
         self.time_ns = np.zeros(rows, np.int64)
         self.bits = np.zeros((rows, width), np.uint8)
-        self.values = np.full((columns, rows, width), np.nan, np.float32)
+        self.values = np.empty((columns, rows, width), np.float32)  # takes memory only as it is written
 
     @property
     def nbytes(self) -> int:

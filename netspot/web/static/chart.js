@@ -6,6 +6,7 @@ document.documentElement.classList.add("js"); // the style sheet hides what is t
 const Chart = (() => {
   const PAD = { card: { left: 0, right: 0, top: 11, bottom: 11 }, full: { left: 58, right: 10, top: 10, bottom: 24 } };
   const CUT = 2.5; // an outlier beyond so many times the usual range is drawn at the edge, as a triangle
+  const FAR = 6; // a threshold so many times the largest value away is drawn at the edge, dotted
 
   // data: t [ms since epoch], v or lo and hi, u and d (thresholds or null for each row), a (rows that are anomalies)
   // options: from, to [ms], full (with axes), at (row under the cursor), unit
@@ -64,17 +65,27 @@ const Chart = (() => {
     const lows = data.lo || data.v, highs = data.hi || data.v;
     let top = -Infinity, bottom = Infinity;
     for (let row = first; row < end; row++) {
-      for (const value of [data.u[row], data.d[row]]) {
-        if (value != null) { low = Math.min(low, value); high = Math.max(high, value); }
-      }
       if (highs[row] == null) continue;
       if (bad.has(row)) { top = Math.max(top, highs[row]); bottom = Math.min(bottom, lows[row]); continue; }
       low = Math.min(low, lows[row]);
       high = Math.max(high, highs[row]);
     }
     if (low > high) { low = Math.min(bottom, top); high = Math.max(bottom, top); }
+    const largest = Math.max(Math.abs(low), Math.abs(high), top === -Infinity ? 0 : Math.abs(top));
+    const reach = largest > 0 && largest < Infinity ? FAR * largest : Infinity;
+    const values = high;
+    let far = false;
+    for (let row = first; row < end; row++) {
+      for (const value of [data.u[row], data.d[row]]) {
+        if (value == null) continue;
+        if (Math.abs(value) > reach) { far = true; continue; }
+        low = Math.min(low, value);
+        high = Math.max(high, value);
+      }
+    }
     if (low > high) return { low: 0, high: 1, none: true };
-    if (low >= 0 && low < 0.5 * high) low = 0; // most statistics live above zero: show it where it is near
+    if (far && high === values) high += Math.abs(high); // the threshold is far away: the values have the room
+    if (low >= 0 && low < 0.7 * high) low = 0; // most statistics live above zero: show it where it is near
     const usual = high - low || Math.abs(high) || 1;
     high = Math.max(high, Math.min(top, high + (CUT - 1) * usual));
     low = Math.min(low, Math.max(bottom, low - (CUT - 1) * usual));
@@ -100,6 +111,7 @@ const Chart = (() => {
     for (let row = rows[0]; row < rows[1]; row++) {
       if (data.v[row] == null) continue;
       const joined = last != null && data.t[row] - data.t[last] <= gap;
+      if (!joined) pen.rect(x(data.t[row]) - 1, y(data.v[row]) - 0.5, 1, 1); // seen even when nothing follows
       pen[joined ? "lineTo" : "moveTo"](x(data.t[row]), y(data.v[row]));
       last = row;
     }
@@ -132,16 +144,18 @@ const Chart = (() => {
     }
   }
 
-  function limit({ x, y, pen, ink, rows, data, frame }, values) {
+  function limit({ x, y, pen, ink, rows, data, frame, range }, values) {
+    let far = true;
     pen.beginPath();
     let open = false;
     for (let row = rows[0]; row < rows[1]; row++) {
       if (values[row] == null) { open = false; continue; }
+      far = far && (values[row] > range.high || values[row] < range.low);
       if (!open) pen.moveTo(Math.max(frame.left, x(data.t[row])), y(values[row]));
       else if (values[row] !== values[row - 1] || row === rows[1] - 1 || values[row + 1] !== values[row]) pen.lineTo(x(data.t[row]), y(values[row]));
       open = true;
     }
-    pen.setLineDash([5, 4]);
+    pen.setLineDash(far ? [1, 5] : [5, 4]);
     stroke(pen, ink.limit, 1.25);
     pen.setLineDash([]);
   }

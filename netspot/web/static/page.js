@@ -198,6 +198,7 @@
 
   function addCard(name) {
     const button = make("button", "", name);
+    button.title = meaning(name);
     const state = make("span", "state"), value = make("p", "value"), range = make("p", "range");
     const canvas = make("canvas");
     canvas.setAttribute("role", "img");
@@ -254,6 +255,11 @@
   for (const row of document.querySelectorAll("#plain tbody tr")) {
     const cells = [...row.cells].map((cell) => cell.textContent);
     info.set(cells[0], { unit: cells[4], help: cells[6] });
+  }
+  function meaning(name) {
+    const [, windows] = name.split("@");
+    const { help } = info.get(name) || { help: "" };
+    return windows ? `${help}; over ${windows} windows` : help;
   }
   const shortUnit = (name) => (info.get(name) || { unit: "" }).unit;
 
@@ -324,7 +330,7 @@
     detail.data = null;
     document.querySelector('#spans input[value=""]').checked = true;
     $("detail-title").textContent = name;
-    $("detail-help").textContent = (info.get(name) || { help: "" }).help;
+    $("detail-help").textContent = meaning(name);
     $("answer").textContent = "";
     $("detail").showModal();
     showDetail();
