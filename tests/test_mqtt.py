@@ -185,3 +185,13 @@ def test_an_alarm_that_began_before_the_exporter_is_active(server, made):
         assert state["active"] and state["title"] == "R_SYN out of range" and state["muted"] == ["TRAFFIC"]
         write(exporter, replace(ALARM, event_type="cleared"))
         wait_for(lambda: listener.of("netspot/pi/alarm")[-1]["active"] is False)
+
+
+def test_without_a_spool_alarms_pass_through_memory(server, made, tmp_path):
+    with listening(server.port, "netspot/#") as listener:
+        exporter = made(config(server.port, spool=0), replace(CONTEXT, state_dir=str(tmp_path)))
+        connected(exporter)
+        write(exporter, *numbered(0, 200))
+        drained(exporter)
+        wait_for(lambda: listener.of("netspot/pi/alarm/R_SYN"))
+        assert not list(tmp_path.glob("mqtt-spool*"))

@@ -69,13 +69,15 @@ def test_memory_is_bounded_without_a_folder(monkeypatch):
     assert payloads(spool) == numbers(30, 80) and spool.dropped == 30
 
 
-def test_behaves_like_a_list(tmp_path):
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_behaves_like_a_list(tmp_path, on_disk):
     """Random appends and deletions, with restarts, against a plain list."""
     seed = random.randrange(1 << 32)
     rng = random.Random(seed)
-    spool, model, count = Spool(tmp_path / "s.db", 60), [], 0
+    path = tmp_path / "s.db" if on_disk else None
+    spool, model, count = Spool(path, 60), [], 0
     for _ in range(400):
-        match rng.randrange(4):
+        match rng.randrange(4 if on_disk else 3):
             case 0 | 1:
                 fill(spool, count, count + 1)
                 model = [*model, str(count)][-60:]
@@ -86,7 +88,7 @@ def test_behaves_like_a_list(tmp_path):
                 model = [m for m in model if m not in {e.payload for e in gone}]
             case 3:
                 spool.close()
-                spool = Spool(tmp_path / "s.db", 60)
+                spool = Spool(path, 60)
         assert payloads(spool) == model, f"seed {seed}"
         assert len(spool) == len(model)
 

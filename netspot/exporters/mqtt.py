@@ -40,8 +40,8 @@ class MqttExporter:
         self._config = config
         self._context = context
         self.base = f"{config.base}/{context.node}"
-        folder = context.state_dir
-        self._spool = Spool(Path(folder) / "mqtt-spool.db" if folder and config.host else None, config.spool)
+        folder = context.state_dir if config.host and config.spool else None
+        self._spool = Spool(Path(folder) / "mqtt-spool.db" if folder else None, config.spool or IN_FLIGHT)
         self._node = NodeState()
         self._thresholds: dict[str, str] = {}  # newest message by statistic
         self._stats: dict[str, Message] = {}  # newest sample by statistic

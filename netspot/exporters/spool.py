@@ -45,6 +45,7 @@ class Spool:
         self._bound = bound
         self._db: sqlite3.Connection | None = None
         self._rows = 0  # on disk
+        self._newest_row = 0  # id
         self._next = 1
         self._memory: deque[Spooled] = deque()  # newer than all that is on disk
         self._acked: set[int] = set()  # on disk still, since the disk takes no change
@@ -56,7 +57,7 @@ class Spool:
                 self._next = (1 << 40) + time.time_ns() // 1_000_000
 
     def __len__(self) -> int:
-        return self._rows - len(self._acked) + len(self._memory)
+        return max(self._rows - len(self._acked), 0) + len(self._memory)
 
     def append(self, topic: str, payload: str) -> None:
         """Keep an event; returns at once, whatever the disk does."""
@@ -88,8 +89,9 @@ class Spool:
             kept = [event for event in self._memory if event.id not in gone]
             gone -= {event.id for event in self._memory}
             self._memory = deque(kept)
-        self._acked |= gone
-        self._clear_acked()
+        if self._rows:
+            self._acked |= {number for number in gone if number <= self._newest_row}
+            self._clear_acked()
 
     def checkpoint(self) -> None:
         """Force what was appended onto the medium; from any thread, with a connection of its own."""
@@ -133,6 +135,7 @@ class Spool:
         except sqlite3.Error:
             db.close()
             raise
+        self._newest_row = newest
         self._next = max(self._next, newest + 1)
         return db
 
@@ -152,6 +155,7 @@ class Spool:
             self._failed(error)
             return
         self._rows += len(self._memory)
+        self._newest_row = self._memory[-1].id
         self._memory.clear()
 
     def _failed(self, error: sqlite3.Error) -> None:
