@@ -42,7 +42,7 @@ class Headers(Protocol):
 class Names:
     """Addresses as the configuration lets them be told: ``whole``, ``shortened`` to a network, or ``hashed``.
 
-    A hash is the same for the same address until the program ends, and means nothing to anybody else.
+    A hash looks like an address (240.0.0.0/4, fd00::/8) and is the same for the same one until the program ends.
     """
 
     def __init__(self, mode: str = "whole") -> None:
@@ -55,16 +55,25 @@ class Names:
         if self.mode == "shortened":
             prefix = 24 if "." in text else 48
             return str(ipaddress.ip_network(f"{text}/{prefix}", strict=False))
-        return self._hash(text) if self.mode == "hashed" else text
+        if self.mode == "hashed":
+            digest = self._hash(text)
+            packed = bytes([0xF0 | digest[0] & 15]) + digest[1:4] if "." in text else b"\xfd" + bytes(7) + digest
+            return str(ipaddress.ip_address(packed))
+        return text
 
     def mac(self, number: int) -> str:
         text = ":".join(f"{byte:02x}" for byte in number.to_bytes(6, "big"))
         if self.mode == "shortened":
             return text[:8] + ":*"
-        return self._hash(text) if self.mode == "hashed" else text
+        return self.mac_text(self._hash(text)) if self.mode == "hashed" else text
 
-    def _hash(self, text: str) -> str:
-        return "#" + hashlib.blake2b(text.encode(), key=self._secret, digest_size=5).hexdigest()
+    @staticmethod
+    def mac_text(digest: bytes) -> str:
+        """A locally administered hardware address."""
+        return ":".join(f"{byte:02x}" for byte in b"\x02" + digest[:5])
+
+    def _hash(self, text: str) -> bytes:
+        return hashlib.blake2b(text.encode(), key=self._secret, digest_size=8).digest()
 
 
 def shares(keys: NDArray[Any], weight: NDArray[np.float64], top: int = TOP) -> Shares:

@@ -139,7 +139,7 @@ class Watch:
 
     def _clear(self, time_ns: int, value: float) -> list[Event]:
         alarm, self._outside, self._quiet, self._alarmed = self._outside, None, 0, 0
-        return [] if alarm is None else [replace(alarm, time_ns=time_ns, value=value, event_type="cleared")]
+XX
 
     def _sample(self, time_ns: int, value: float) -> Sample:
         spot = self.spot
