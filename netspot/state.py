@@ -26,9 +26,29 @@ MAX_BYTES = 64 << 20  # a hundred detectors take about 2 MiB; what is far larger
 
 
 def save(folder: Path, detectors: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
-    """Write the states of ``detectors``, by name, and ``meta``, JSON-able, to ``folder``, which is made if need be.
+    """Write what was learned; after a crash or a power cut the file is the old one or the new one, whole.
 
-    After a crash or a power cut the file is the old one or the new one. Raises OSError.
+    Parameters
+    ----------
+    folder : Path
+        Where the file is kept; made if need be.
+    detectors : mapping
+        State of each detector, by name: JSON-able values and float64 arrays.
+    meta : mapping
+        What else is to be remembered, JSON-able.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the old one then stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     save(Path(name), {"R_SYN": {"n": 3, "excesses": np.array([0.5])}}, {"seq": 41})
+    ...     load(Path(name))
+    ({'R_SYN': {'n': 3, 'excesses': array([0.5])}}, {'seq': 41})
     """
     body = json.dumps({"meta": meta, "detectors": detectors}, default=_encoded, separators=(",", ":")).encode()
     head = {"format": FORMAT, "version": VERSION, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
@@ -47,7 +67,15 @@ def save(folder: Path, detectors: Mapping[str, Mapping[str, Any]], meta: Mapping
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(states by detector, meta) as they were saved; both empty where there is no file that can be used."""
+    """States by detector, and meta, as they were saved; both empty where there is no file that can be used.
+
+    A file that is damaged, foreign or of another version is renamed to ``detectors.state.bad``, with one warning.
+
+    Examples
+    --------
+    >>> load(Path("/nowhere"))
+    ({}, {})
+    """
     path = folder / FILE
     try:
         with path.open("rb") as file:
@@ -98,6 +126,6 @@ def _encoded(value: Any) -> Any:
 
 
 def _decoded(mapping: dict[str, Any]) -> Any:
-    if set(mapping) == {"f8"}:
-        return np.frombuffer(base64.b64decode(mapping["f8"]), "<f8").astype(np.float64)
+    if set(mapping) == {"f8"} and isinstance(mapping["f8"], str):
+        return np.frombuffer(base64.b64decode(mapping["f8"], validate=True), "<f8").astype(np.float64)
     return mapping

@@ -18,9 +18,8 @@ Side = Literal["up", "down"]
 # Alarms at most so many values apart belong to one incident. An alarm alone is the rare value that any stream has and
 # belongs to its tail; several together are something that happens to the stream, and must not be learnt.
 INCIDENT_GAP = 20
-# A value above t brings the detector one step nearer to learning anew, any other takes this much of a step back:
-# t is left behind where a fifth of the values pass it, and no burst that passes.
-CALM_STEP = 0.25
+# The stream has left t behind where so many times more values pass it than should, or half of them if that is less.
+OUTGROWN = 10
 # While learning anew, a value out of the old normal range outweighs so many that are back in it.
 AWAY_STEP = 4
 # Beyond this, differences and sums of values could overflow; nothing that is measured is that large.
@@ -101,8 +100,8 @@ class Spot:
         What alarms teach: ``discard``, nothing (as published: the rate then drifts above q, as every alarm cuts the
         tail a little shorter); ``isolated``, an alarm without another within 20 values is learnt, capped.
     relearn_after : int
-        Learn anew once so many alarms have come at most 20 values apart, or once values above t have outweighed the
-        others by n_init; 0 for never.
+        Learn anew once so many alarms have come at most 20 values apart, or once far more values than should have
+        been above t for about n_init values; 0 for never.
     compat : str or None
         ``libspot`` reproduces the package libspot 3.1.0, faults included; it overrides `range`, `estimator`,
         `quantile`, `learn` and `relearn_after`.
@@ -151,6 +150,7 @@ class Spot:
         "_alarms",
         "_back",
         "_calm",
+        "_calm_step",
         "_ceiling",
         "_counted",
         "_down",
@@ -225,6 +225,7 @@ class Spot:
         }
         _check(self._parameters)
         self._isolated = learn == "isolated"
+        self._calm_step = _calm_step((up + down) * (1 - level))
         self.skipped = 0
         self.relearn()
 
@@ -314,13 +315,13 @@ class Spot:
 
     def _watch(self, x: float, residual: float) -> Verdict:
         """Every value but the plainly normal ones, once it has learnt."""
-        self._high = max(self._high - CALM_STEP * (self._n - self._counted), 0.0)
+        self._high = max(self._high - self._calm_step * (self._n - self._counted), 0.0)
         verdict = NORMAL
         if self._up is not None and residual > self._up.t:
             verdict = self._beyond(self._up, residual, "up")
         elif self._down is not None and -residual > self._down.t:
             verdict = self._beyond(self._down, -residual, "down")
-        self._high = self._high + 1 if verdict.kind != "normal" else max(self._high - CALM_STEP, 0.0)
+        self._high = self._high + 1 if verdict.kind != "normal" else max(self._high - self._calm_step, 0.0)
         if verdict.kind != "alarm":
             if self._drift is not None:
                 self._mean = self._drift.push(x)
@@ -539,6 +540,15 @@ def _restore(up: Tail | None, down: Tail | None, drift: Drift | None, state: Map
     for name, part in (("up", up), ("down", down), ("drift", drift)):
         if part is not None:
             part.restore(state[name])
+
+
+def _calm_step(share: float) -> float:
+    """Steps back from learning anew for a value that is not above t, when each that is takes one step towards it.
+
+    f / (1 - f) balances the steps where the share f of the values passes t; `share` should.
+    """
+    f = min(OUTGROWN * share, (1 + min(share, 0.9)) / 2)
+    return f / (1 - f)
 
 
 def _finite(end: float) -> float | None:

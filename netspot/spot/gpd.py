@@ -121,12 +121,15 @@ def moments(excesses: Excesses) -> Law:
     >>> moments(np.array([1.0, 3.0]))
     Law(gamma=-1.5, sigma=5.0)
     """
-    mean = float(excesses.mean())
-    variance = float(excesses.var())
+    # A power of two: squares cannot overflow, and no digit changes.
+    unit = 2.0 ** math.frexp(float(excesses.max()))[1]
+    scaled = excesses / unit
+    mean = float(scaled.mean())
+    variance = float(scaled.var())
     if not variance > 0:
-        return Law(0.0, mean)
+        return Law(0.0, mean * unit)
     ratio = mean / variance * mean
-    return Law((1 - ratio) / 2, mean * (1 + ratio) / 2)
+    return Law((1 - ratio) / 2, mean * (1 + ratio) / 2 * unit)
 
 
 def zhang_stephens(excesses: Excesses) -> Law:
@@ -150,7 +153,7 @@ def zhang_stephens(excesses: Excesses) -> Law:
     y = np.sort(excesses)
     count = len(y)
     top = float(y[-1])
-    quartile = float(y[max(int(count / 4 + 0.5), 1) - 1]) / top
+    quartile = max(float(y[max(int(count / 4 + 0.5), 1) - 1]) / top, 1e-30)
     if count < 2 or float(y[0]) == top:
         return Law(0.0, top)
     y = y / top
@@ -193,35 +196,28 @@ def grimshaw(excesses: Excesses) -> Law:
     >>> abs(law.gamma) < 0.03, abs(law.sigma - 1) < 0.03
     (True, True)
     """
-    mean = float(excesses.mean())
-    law = grimshaw_published(excesses / mean)
-    return Law(law.gamma, law.sigma * mean)
-
-
-def grimshaw_published(excesses: Excesses) -> Law:
-    """`grimshaw` with the absolute tolerance of the package libspot, which makes it depend on the unit."""
-    top, mean, low = float(excesses.max()), float(excesses.mean()), float(excesses.min())
-    count = len(excesses)
-    edge = min(ROOT_TOLERANCE, 0.5 / top)
-
-    def stationary(x: float) -> float:
-        # Close to x = 0 the sign of this hangs on the last bit, and on it whether a root is found at all: add up one
-        # by one as the package does, and keep away from numpy's logarithm, whose last bit depends on the processor.
-        s = 1 + x * excesses
-        if float(s.min()) <= 0:
-            return math.nan
-        u = np.add.accumulate(1 / s)[-1]
-        v = np.add.accumulate(np.array([math.log(factor) for factor in s.tolist()]))[-1]
-        return float((u / count) * (1 + v / count) - 1)
-
+    top = float(excesses.max())
+    scaled = excesses / top
+    mean, low = float(scaled.mean()), float(scaled.min())
+    # Nearer to 0 the equation is all rounding error, and the law exponential.
+    edge = 1e-5
+    brackets = ((-(1 - 1e-9), -edge), (edge, 2 * (mean - low) / max(low * low, 1e-30)))
     laws = [Law(0.0, mean)]
-    last = 2 * (mean - low) / max(low * low, 1e-300)
-    for start, end in ((-1 / top + edge, -edge), (edge, last)):
-        x = root(stationary, start, end)
+    for start, end in brackets:
+        x = root(lambda x: _equation(scaled, x), start, end) if start < end else None
         if x:
-            gamma = float(np.log(1 + x * excesses).mean())
+            gamma = float(np.log1p(x * scaled).mean())
             laws.append(Law(gamma, gamma / x))
-    return max(laws, key=lambda law: log_likelihood(excesses, law))
+    law = max(laws, key=lambda law: log_likelihood(scaled, law))
+    return Law(law.gamma, law.sigma * top)
+
+
+def _equation(excesses: Excesses, x: float) -> float:
+    """mean(1/s) (1 + mean(ln s)) - 1, 0 where the likelihood is stationary; NaN where there is none."""
+    s = 1 + x * excesses
+    if float(s.min()) <= 0:
+        return math.nan
+    return float((1 / s).mean() * (1 + np.log(s).mean())) - 1
 
 
 def likeliest(excesses: Excesses) -> Law:
@@ -233,12 +229,6 @@ def likeliest(excesses: Excesses) -> Law:
     True
     """
     return max(moments(excesses), grimshaw(excesses), key=lambda law: log_likelihood(excesses, law))
-
-
-def likeliest_published(excesses: Excesses) -> Law:
-    """The choice of the package libspot: `moments` unless `grimshaw_published` is likelier."""
-    laws = (moments(excesses), grimshaw_published(excesses))
-    return max(laws, key=lambda law: log_likelihood(excesses, law))
 
 
 def root(function: Callable[[float], float], start: float, end: float) -> float | None:
@@ -268,7 +258,7 @@ def root(function: Callable[[float], float], start: float, end: float) -> float 
     """
     before, best, other = start, end, end
     f_before, f_best = function(start), function(end)
-    if f_before * f_best > 0:
+    if not f_before * f_best <= 0:
         return None
     f_other = f_best
     step = last_step = end - start

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.spot import gpd
+from netspot.spot import gpd, published
 from netspot.spot.quantile import RULES
 
 # A shape fitted to twenty excesses is mostly noise, and extrapolated noise makes thresholds wrong by a factor: the fit
@@ -139,7 +139,7 @@ class Tail:
         if self.size == 0:
             self.law = gpd.Law(0.0, 0.0)
         elif self.options.published:
-            self.law = gpd.likeliest_published(excesses)
+            self.law = published.likeliest(excesses)
         else:
             self.law = shrunk(gpd.ESTIMATORS[self.options.estimator](excesses), self.size)
 
@@ -153,10 +153,11 @@ class Tail:
         if self.n_t == 0:
             self.z = self.t
             return
-        p = self.options.q * (n - self.n_before) / self.n_t
         if self.options.published:
-            self.z = self.t + gpd.quantile(self.law, p)
+            excess = published.quantile(self.law, self.options.q / (self.n_t / n))
+            self.z = max(min(self.t + excess, HUGE), -HUGE)
             return
+        p = self.options.q * (n - self.n_before) / self.n_t
         room = max(bound - self.t, 0.0)
         limit = self._seen_limit(p * self.size)
         if self.law.gamma > -1:
