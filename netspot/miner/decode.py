@@ -67,20 +67,23 @@ def decode(
     available = frames.captured.astype(np.int32) - link.network
     blank(header, np.flatnonzero((available < 40) & ~(is_ipv4 & (available >= 20))), available)
     other = np.flatnonzero(~is_ipv4)
+    is_ipv6[other] &= header[other, 0] >> 4 == 6
     six, arp = other[is_ipv6[other]], other[is_arp[other]]
     header6, header_arp = header[six], header[arp]
     header[other] = 0  # so that all fields of IPv4 are 0 in other rows
 
     word = field(header, 0, ">u4")
+    wrong = np.flatnonzero(is_ipv4 & (word - np.uint32(0x45000000) >= np.uint32(0x0B000000)))
+    header[wrong] = word[wrong] = 0  # another version, or a header of less than 20 bytes
     ip_len = word & np.uint32(0xFFFF)
-    offload = np.flatnonzero((ip_len == 0) & is_ipv4 & (available >= 4))  # segmentation offload leaves it open
+    offload = np.flatnonzero((ip_len == 0) & (word != 0))  # segmentation offload leaves it open
     ip_len[offload] = _on_wire(wire_len, link.network, offload)
     position = (word >> 22 & 60).view(np.int32)  # of the transport header, from the network header [byte]
     ip_proto = header[:, 9].copy()
     fragment = field(header, 6, ">u2")
     is_fragment = fragment & 0x3FFF != 0
-    has_l4 = (fragment & 0x1FFF == 0) & (position >= 20)
-    has_addr = is_ipv4 & (available >= 20)
+    has_addr = (position >= 20) & (available >= 20) & (position <= ip_len.view(np.int32))
+    has_l4 = (fragment & 0x1FFF == 0) & has_addr
     header[np.flatnonzero(is_ipv4 & ~has_addr), 12:20] = 0
     src, dst = field(header, 12, ">u4"), field(header, 16, ">u4")
     src_home, dst_home = np.split(_home4(np.concatenate((src, dst)), home), 2)
@@ -103,7 +106,7 @@ def decode(
             key[six] = _hash(high, low) * whole
             is_home[six] = _home6(high, low, home) & whole
 
-    inside = np.minimum(available, ip_len.astype(np.int32))
+    inside = np.minimum(available, ip_len.view(np.int32))
     has_l4 &= position <= inside
     rows = np.concatenate((six, np.flatnonzero(is_ipv4 & (ip_proto == AH))))
     _skip_extensions(frames, rows, link.network, inside, is_ipv6, ip_proto, position, is_fragment, has_l4)
