@@ -16,6 +16,7 @@ DAY_NS = 86_400 * 10**9
 RECORD_HALVES_NS = 7 * DAY_NS  # the greatest normal value fades: a week shows what a home's days are like
 SPAN_LEARNS = 20  # windows that the longest span learns from at least: 20 minutes of 60 s
 SPAN_RELEARNS = 20
+LEARN_STEP = 1.25  # an incident raises the greatest normal value by this factor at most: what comes often is learned
 STAYED = "it stayed outside of what was normal"
 TAIL = 10  # values beyond the level while learning that a tail law needs at least
 
@@ -139,7 +140,10 @@ class Watch:
 
     def _clear(self, time_ns: int, value: float) -> list[Event]:
         alarm, self._outside, self._quiet, self._alarmed = self._outside, None, 0, 0
-XX
+        if alarm is None:
+            return []
+        self._record = max(self._record, min(alarm.value, LEARN_STEP * self._record))
+        return [replace(alarm, time_ns=time_ns, value=value, event_type="cleared")]
 
     def _sample(self, time_ns: int, value: float) -> Sample:
         spot = self.spot
@@ -188,14 +192,19 @@ def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> 
         spot = over(settings[name], span)
         windows_per_day = DAY_NS / (config.analyzer.period_ns * span)
         q = spot.q or config.analyzer.false_alarms_per_day / (windows_per_day * tails)
-        detector = (
-            _spot(spot, q, stat, spot.relearn_after if span == 1 else 0)
-            if stat.watched and (spot.up or spot.down)
-            else None
+        detector = _spot(spot, q, stat, span) if stat.watched and (spot.up or spot.down) else None
+        result.append(
+            Watch(
+                name,
+                stat,
+                span,
+                detector,
+                alert=spot.alert,
+                clear_after=max(1, config.analyzer.clear_after // span),
+                relearn_after=spot.relearn_after and max(SPAN_RELEARNS, spot.relearn_after // span) if span > 1 else 0,
+                period_ns=config.analyzer.period_ns,
+            )
         )
-        clear_after = max(1, config.analyzer.clear_after // span)
-        period_ns = config.analyzer.period_ns
-        result.append(Watch(name, stat, span, detector, alert=spot.alert, clear_after=clear_after, period_ns=period_ns))
     return result
 
 
@@ -216,7 +225,7 @@ def over(spot: SpotConfig, span: int) -> SpotConfig:
     return replace(spot, n_init=n_init, level=1 - share, depth=spot.depth // span)
 
 
-def _spot(config: SpotConfig, q: float, stat: Stat, relearn_after: int) -> Spot:
+def _spot(config: SpotConfig, q: float, stat: Stat, span: int) -> Spot:
     low, high = stat.range
     return Spot(
         q=min(q, 0.5 * (1 - config.level)),
@@ -228,5 +237,8 @@ def _spot(config: SpotConfig, q: float, stat: Stat, relearn_after: int) -> Spot:
         max_excess=config.max_excess,
         bounded=config.bounded,
         range=(math.log1p(low), math.log1p(high)) if stat.log else (low, high),
-        relearn_after=relearn_after,
+        # A minute that alarms is no chance; behind the floor it is the record that learns of it, slowly.
+        learn="discard" if span > 1 and stat.margin else "isolated",
+        # So few windows fill the tail of a longer span that this rule takes an uneven hour for a change: see Watch.
+        relearn_after=config.relearn_after if span == 1 else 0,
     )
