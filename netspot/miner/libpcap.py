@@ -88,9 +88,6 @@ class Pcap:
         self._count()
         return self._pending >= frames
 
-    def release(self) -> None:
-        """Nothing is held: the bytes are copies."""
-
     def take(self) -> tuple[Frames, NDArray[np.int64], NDArray[np.uint32]]:
         self._count()
         drawn = min(self._pending, self.batch_rows)

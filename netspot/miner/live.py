@@ -36,11 +36,11 @@ class Tap(Protocol):
     def holds(self, frames: int) -> bool:
         """Whether at least so many wait, from 1 to ``batch_rows``."""
 
-    def release(self) -> None:
-        """Let go of the bytes of the last ``take``."""
-
     def take(self) -> tuple[Frames, NDArray[np.int64], NDArray[np.uint32]]:
-        """The frames that wait, their times [ns since epoch] and lengths on the wire [byte]."""
+        """The frames that wait, their times [ns since epoch] and lengths on the wire [byte].
+
+        The bytes stay until the next ``take``.
+        """
 
     def next_ns(self, otherwise: int) -> int:
         """When the first frame that still waits was captured, or a little earlier [ns since epoch]."""
@@ -71,7 +71,6 @@ class LiveSource:
         The watermark is when the ring was looked at, or, where frames had to be left for the next call, their time.
         """
         deadline_s = time.monotonic() + timeout_s
-        self._tap.release()
         self._watch()
         while not self._tap.holds(1) and (left_s := deadline_s - time.monotonic()) > 0:
             if self._tap.wait(min(left_s, WATCH_S)):

@@ -1,9 +1,9 @@
 """The packet socket's receive ring (AF_PACKET, TPACKET_V2): the kernel writes frames into memory that we read in place.
 
 The ring is a matrix: one row, a slot, holds a ``tpacket2_hdr``, a ``sockaddr_ll`` and the frame, all fixed-width. The
-word at its start says who owns it. So numpy sees the status words, timestamps and lengths as strided columns, and the
-decoder gathers headers straight from the slots: nothing is copied but columns. The slots of a batch go back to the
-kernel at the next read, because ``Frames`` may be read until then.
+word at its start says who owns it. So numpy sees the status words, timestamps and lengths as strided columns. The slots
+of a batch are copied out at once, as far as its longest frame reaches, and given back to the kernel: that costs less
+than a ring so much bigger, and the whole ring is the kernel's while the batch is counted and windows are closed.
 
 References: linux/if_packet.h; the kernel's Documentation/networking/packet_mmap.rst; packet(7).
 """
@@ -18,7 +18,6 @@ import select
 import socket
 import struct
 import threading
-import weakref
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,6 @@ _TPACKET_V2, _MR_PROMISC, _ETH_P_ALL = 1, 1, 3
 _USER, _VLAN_VALID, _VLAN_TPID_VALID = 1 << 0, 1 << 4, 1 << 6  # TP_STATUS_
 _HEADROOM = 80  # where the network header lies in a slot if the link header has at most 16 bytes [byte]
 _ALIGNMENT = 16  # TPACKET_ALIGNMENT
-_MAP_FIXED = 0x10
 _FENCE = threading.Lock()
 
 _HEADER_NAMES = ["status", "len", "captured", "mac", "net", "sec", "nsec", "tci", "tpid"]  # struct tpacket2_hdr
@@ -68,9 +66,8 @@ class Ring:
         self.link_type = device.link_type
         self.slot_bytes = -(-(_HEADROOM + config.snapshot_len) // _ALIGNMENT) * _ALIGNMENT
         self.slots = (config.ring_mib << 20) // self.slot_bytes
-        self.batch_rows = min(MAX_ROWS, max(1, self.slots // 2))  # the other half is the kernel's meanwhile
+        self.batch_rows = min(MAX_ROWS, max(1, self.slots // 2))
         self._head = 0  # the slot that the kernel fills next, or has filled
-        self._batch = slice(0, 0)  # the slots of the last batch, still ours
         self.socket = _packet_socket(device.name, self.cooked)
         try:
             bpf.attach(self.socket, bpf.build(config, device, bpf.COOKED if self.cooked else self.link_type))
@@ -96,19 +93,18 @@ class Ring:
         try:
             request = struct.pack("=IIII", block_bytes, 1, self.slot_bytes, self.slots)
             self.socket.setsockopt(_SOL_PACKET, _RX_RING, request)
-            self.data = _mapped(self.socket, block_bytes)
+            self._memory = mmap.mmap(self.socket.fileno(), block_bytes)
         except OSError as error:
             raise SourceError(
                 f"miner.ring_mib {config.ring_mib}: the kernel gives no ring of this size with slots of "
                 f"{self.slot_bytes} bytes ({error.strerror}); make it smaller"
             ) from None
-        self._headers = self._column(_SLOT, 0)
-        self._status = self._column(np.dtype("u4"), 0)
-        self._pseudo_headers = self._column(_SLL2, _HEADROOM - _SLL2.itemsize)
-
-    def _column(self, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
-        """The same bytes of each slot, shape ``(slots,)``."""
-        return np.ndarray((self.slots,), dtype, self.data, offset, (self.slot_bytes,))
+        self._ring = np.ndarray((self.slots, self.slot_bytes), np.uint8, self._memory)
+        self._status, self._headers = _column(self._ring, "u4", 0), _column(self._ring, _SLOT, 0)
+        self.data = np.zeros(self.batch_rows * self.slot_bytes + PAD, np.uint8)  # the frames of one batch
+        self._copies = self.data[:-PAD].reshape(self.batch_rows, self.slot_bytes)
+        self._copied_headers = _column(self._copies, _SLOT, 0)
+        self._pseudo_headers = _column(self._copies, _SLL2, _HEADROOM - _SLL2.itemsize)
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until a frame is there; true where the interface was lost instead."""
@@ -118,42 +114,41 @@ class Ring:
         return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0  # ENETDOWN; asking clears it
 
     def holds(self, frames: int) -> bool:
-        """Whether at least so many wait, from 1 to ``slots``; nothing of the last batch may be ours."""
+        """Whether at least so many wait, from 1 to ``slots``."""
         return bool(self._status[(self._head + frames - 1) % self.slots] & _USER)
 
-    def release(self) -> None:
-        """Give the slots of the last batch back: its bytes may not be read any more."""
-        _fence()
-        self._status[self._batch] = 0
-        self._batch = slice(0, 0)
-
     def take(self) -> tuple[Frames, NDArray[np.int64], NDArray[np.uint32]]:
-        """The frames that wait, their times [ns since epoch] and lengths on the wire [byte].
-
-        At most ``batch_rows``, and none beyond the ring's last slot: what comes then is the next batch.
-        """
-        batch = self._batch = slice(self._head, self._head + self._waiting(self.batch_rows))
-        self._head = batch.stop % self.slots
-        _fence()
-        header = self._headers[batch]
-        start = np.arange(batch.start, batch.stop, dtype=np.int64) * self.slot_bytes + header["mac"]
+        """The frames that wait, at most ``batch_rows``; their times [ns since epoch] and lengths on the wire [byte]."""
+        n = self._draw(0)
+        if self._head == 0:  # the end of the ring: on with its beginning
+            n += self._draw(n)
+        header = self._copied_headers[:n]
+        start = np.arange(n, dtype=np.int64) * self.slot_bytes + header["mac"]
         captured, wire_len = header["captured"].copy(), header["len"].copy()
         extra = self._put_pseudo_headers(header, start) if self.cooked else self._put_tags(header, start)
         start -= extra
         captured += extra
         wire_len += extra
-        return Frames(self.data, start, captured, self.link_type), self.time_ns(batch), wire_len
+        return Frames(self.data, start, captured, self.link_type), _time_ns(header), wire_len
 
-    def time_ns(self, slots: slice) -> NDArray[np.int64]:
-        header = self._headers[slots]
-        times: NDArray[np.int64] = header["sec"].astype(np.int64) * 1_000_000_000 + header["nsec"]
-        return times
+    def _draw(self, row: int) -> int:
+        """Copy what waits, up to the end of the ring, to ``row`` and below, and give the slots back; how many."""
+        n = self._waiting(self.batch_rows - row)
+        slots = slice(self._head, self._head + n)
+        _fence()
+        width = _HEADROOM + int(self._headers["captured"][slots].max(initial=0))
+        self._copies[row : row + n, :width] = self._ring[slots, :width]
+        _fence()
+        self._status[slots] = 0
+        self._head = slots.stop % self.slots
+        return n
 
     def next_ns(self, otherwise: int) -> int:
         """When the first frame that still waits was captured [ns since epoch]."""
-        if self._batch.stop - self._batch.start == self.slots or not self.holds(1):
+        if not self.holds(1):
             return otherwise
-        return int(self.time_ns(slice(self._head, self._head + 1))[0])
+        _fence()
+        return int(_time_ns(self._headers[self._head : self._head + 1])[0])
 
     def _waiting(self, limit: int) -> int:
         """How many slots from the head on are ours, seen piece by piece: far fewer than all are, mostly."""
@@ -169,7 +164,7 @@ class Ring:
 
     def _put_pseudo_headers(self, header: NDArray[Any], network: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Write what the kernel told of each frame before it, as captures of ``any`` have it; how long it is [byte]."""
-        target = self._pseudo_headers[self._batch]
+        target = self._pseudo_headers[: len(header)]
         for name in _ADDRESS_NAMES:
             target[name] = header[name]
         rows = np.flatnonzero(header["status"] & _VLAN_VALID)
@@ -206,12 +201,21 @@ class Ring:
         return int(struct.unpack("=II", self.socket.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1])
 
     def close(self) -> None:
-        """Stop the capture; the memory goes when the last batch that shows it does, and the kernel's part with it."""
-        if self.socket.fileno() < 0:
-            return
-        bpf.attach(self.socket, [bpf.REJECT])
-        self.socket.close()
-        del self.data, self._headers, self._status, self._pseudo_headers
+        """Stop, and free everything but the last batch."""
+        if self.socket.fileno() >= 0:
+            self.socket.close()
+            del self._ring, self._status, self._headers
+            self._memory.close()  # it holds a descriptor of its own, so the capture ends here
+
+
+def _column(slots: NDArray[np.uint8], dtype: Any, offset: int) -> NDArray[Any]:
+    """The same bytes of each slot, shape ``(n,)``."""
+    return np.ndarray((len(slots),), dtype, slots, offset, (slots.shape[1],))
+
+
+def _time_ns(header: NDArray[Any]) -> NDArray[np.int64]:
+    times: NDArray[np.int64] = header["sec"].astype(np.int64) * 1_000_000_000 + header["nsec"]
+    return times
 
 
 # ---- system calls --------------------------------------------------------------------------------------------------
@@ -233,24 +237,6 @@ def _bind(sock: socket.socket, device: Device) -> None:
     address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(_ETH_P_ALL), device.index, 0, 0, 0, b"")
     if libc.bind(sock.fileno(), address, len(address)):
         raise SourceError(f"{device.name}: cannot capture there: {os.strerror(ctypes.get_errno())}")
-
-
-def _mapped(sock: socket.socket, size: int) -> NDArray[np.uint8]:
-    """The ring's memory, with ``PAD`` readable bytes behind it; unmapped when the last array that shows it is gone."""
-    libc: Any = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-    whole = size + -(-PAD // mmap.PAGESIZE) * mmap.PAGESIZE
-    access, failed = mmap.PROT_READ | mmap.PROT_WRITE, ctypes.c_void_p(-1).value
-    address = libc.mmap(None, whole, access, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
-    if address == failed:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    memory: Any = (ctypes.c_uint8 * whole).from_address(address)
-    weakref.finalize(memory, libc.munmap, address, whole)
-    if libc.mmap(address, size, access, mmap.MAP_SHARED | _MAP_FIXED, sock.fileno(), 0) == failed:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return np.frombuffer(memory, np.uint8)
 
 
 def _fence() -> None:
