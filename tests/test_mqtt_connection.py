@@ -184,7 +184,8 @@ def test_reasons_for_what_is_no_broker():
         reason_of(config(deaf.getsockname()[1]), "closed the connection before it answered")
 
 
-def test_each_reason_is_logged_once(caplog):
+def test_each_reason_is_logged_once(caplog, monkeypatch):
+    monkeypatch.setattr(link_module, "BACKOFF_S", (0.1, 0.3))
     exporter = MqttExporter(config(free_port()), CONTEXT)
     exporter.start()
     wait_for(lambda: exporter._link.failures >= 3)
@@ -337,7 +338,8 @@ def test_a_link_waits_for_a_command_line():
     link.close()
 
 
-def test_two_clients_of_one_name_back_off(tmp_path, caplog):
+def test_two_clients_of_one_name_back_off(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(link_module, "BACKOFF_S", (0.3, 120))
     with broker(tmp_path) as server:
         pair = [Link(config(server.port), "same", Presence("netspot/pi/status")) for _ in range(2)]
         for one in pair:

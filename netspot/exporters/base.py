@@ -19,6 +19,7 @@ class StatInfo:
     name: str
     unit: str
     help: str
+    every_s: float = 1.0  # between two values: the length of its window [s]
 
 
 @dataclass(frozen=True, slots=True)

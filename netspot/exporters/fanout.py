@@ -33,10 +33,13 @@ class _Outlet:
         try:
             return call(*args)
         except Exception as error:
-            self.failed += 1
-            if self.failed == 1:
-                log.warning("exporter %s: %s; what it cannot take is dropped and counted", self.name, _words(error))
+            self.failure(error)
             return None
+
+    def failure(self, error: Exception) -> None:
+        self.failed += 1
+        if self.failed == 1:
+            log.warning("exporter %s: %s; what it cannot take is dropped and counted", self.name, _words(error))
 
 
 class Exporters:
@@ -53,12 +56,14 @@ class Exporters:
 
     def start(self) -> None:
         """Raises ConfigError, after having closed what was open, for a setting that can never work."""
-        try:
-            for outlet in self._outlets:
+        for outlet in self._outlets:
+            try:
                 outlet.exporter.start()
-        except ConfigError:
-            self.close()
-            raise
+            except ConfigError:
+                self.close()
+                raise
+            except Exception as error:  # a full process table, say: the others go on
+                outlet.failure(error)
 
     def write(self, event: Event) -> None:
         """Hand ``event`` to every exporter that takes its kind."""

@@ -32,7 +32,8 @@ ICONS = {
     "s": "mdi:timer-outline",
 }
 PRECISION = {"1": 4, "byte": 0, "packet/s": 1, "byte/s": 0, "s": 3}  # decimals shown; 2 for other units
-WATCH_DAY_S = 86_400  # the switch mutes for a day: nobody forgets it for ever
+EXPIRE_S = 180  # a value that is older is shown as unavailable, at the soonest
+MUTE_S = 86_400  # the switch mutes for a day: nobody forgets it for ever
 
 
 class Discovery:
@@ -107,8 +108,8 @@ class Discovery:
         return self._entity(
             "sensor", f"stat_{slug(info.name)}", info.name, stat_t=f"{self._base}/stat/{topic_level(info.name)}",
             stat_cla="measurement", val_tpl="{{ value_json.value }}",
-            exp_aft=max(30, round(3 * self._config.stat_every_s)), sug_dsp_prc=PRECISION.get(info.unit, 2),
-            ic=ICONS.get(info.unit, "mdi:chart-line"), **more,
+            exp_aft=max(EXPIRE_S, round(3 * max(self._config.stat_every_s, info.every_s))),
+            sug_dsp_prc=PRECISION.get(info.unit, 2), ic=ICONS.get(info.unit, "mdi:chart-line"), **more,
         )  # fmt: skip
 
     def _diagnostics(self) -> dict[str, Component]:
@@ -134,7 +135,7 @@ class Discovery:
             ),
             "mute": self._entity(
                 "switch", "mute", "Mute alarms", cmd_t=f"{self._base}/request/mute", stat_t=f"{self._base}/alarm",
-                pl_on=encode({"stat": "all", "seconds": WATCH_DAY_S}), pl_off='{"stat":"all","seconds":0}',
+                pl_on=encode({"stat": "all", "seconds": MUTE_S}), pl_off='{"stat":"all","seconds":0}',
                 stat_on="ON", stat_off="OFF", val_tpl="{{ 'ON' if value_json.muted else 'OFF' }}",
                 ent_cat="config", ic="mdi:bell-off",
             ),
