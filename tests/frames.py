@@ -213,9 +213,7 @@ def section(order: str = "<") -> bytes:
     return block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
 
 
-def interface(
-    link_type: int = 1, snap: int = 0, order: str = "<", tsresol: int | None = None, tsoffset: int = 0
-) -> bytes:
+def interface(link_type: int = 1, snap: int = 0, order: str = "<", tsresol: int = 6, tsoffset: int = 0) -> bytes:
     options = b""
     if tsresol != 6:
         options += struct.pack(order + "HHB3x", 9, 1, tsresol)

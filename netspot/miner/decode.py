@@ -67,7 +67,7 @@ def decode(
     available = frames.captured.astype(np.int32) - link.network
     blank(header, np.flatnonzero((available < 40) & ~(is_ipv4 & (available >= 20))), available)
     other = np.flatnonzero(~is_ipv4)
-    is_ipv6[other] &= header[other, 0] >> 4 == 6
+    is_ipv6[other] &= (header[other, 0] >> 4 == 6) | (available[other] == 0)
     six, arp = other[is_ipv6[other]], other[is_arp[other]]
     header6, header_arp = header[six], header[arp]
     header[other] = 0  # so that all fields of IPv4 are 0 in other rows
@@ -76,7 +76,7 @@ def decode(
     wrong = np.flatnonzero(is_ipv4 & (word - np.uint32(0x45000000) >= np.uint32(0x0B000000)))
     header[wrong] = word[wrong] = 0  # another version, or a header of less than 20 bytes
     ip_len = word & np.uint32(0xFFFF)
-    offload = np.flatnonzero((ip_len == 0) & (word != 0))  # segmentation offload leaves it open
+    offload = np.flatnonzero((ip_len == 0) & (word != 0) & (available >= 4))  # segmentation offload leaves it open
     ip_len[offload] = _on_wire(wire_len, link.network, offload)
     position = (word >> 22 & 60).view(np.int32)  # of the transport header, from the network header [byte]
     ip_proto = header[:, 9].copy()
