@@ -51,7 +51,7 @@ def test_piuparts_upgrade(build: Build, base: Path, tmp_path: Path) -> None:
 def test_autopkgtest(build: Build, machine: Callable[[str, str], Tree], tmp_path: Path) -> None:
     """debian/tests under a real systemd, with a real broker."""
     tree = machine("bookworm", "amd64").over(tmp_path / "upper")
-    needs = "autopkgtest iproute2 mosquitto mosquitto-clients"
+    needs = "autopkgtest dpkg-dev iproute2 mosquitto mosquitto-clients"
     tree.run(f"apt-get install --yes --no-install-recommends {needs}", cache=True)
     source = tmp_path / "source"
     shutil.copytree(CHECKOUT / "debian", source / "debian")
