@@ -60,10 +60,12 @@ class Stream:
                 self._gzip = zlib.decompressobj(31)
             data = self._gzip.unconsumed_tail or self._head or self._read(INPUT)
             self._head = b""
+            before = self._gzip.copy()
             try:
                 piece = self._gzip.decompress(data, most)
             except zlib.error:
                 self.error = "the compressed data are broken"
+                piece = _before_the_fault(before, data, most)
             if not data and not piece and not self._gzip.eof:
                 self.error = "the compressed data end early"
         return piece
@@ -80,3 +82,16 @@ class Stream:
             count = 0
         self.done += count
         return count
+
+
+def _before_the_fault(state: zlib._Decompress, data: bytes, most: int) -> bytes:
+    """What ``data``, in which the expansion fails, gives until it does: zlib drops all that it made in one call."""
+    pieces = []
+    while most:
+        trial = state.copy()
+        try:
+            pieces.append(trial.decompress(data, most))
+            state, data = trial, trial.unconsumed_tail
+        except zlib.error:
+            most //= 2
+    return b"".join(pieces)
