@@ -34,7 +34,7 @@ class Analyzer:
         self.seq = seq
         self.alarms = 0  # statistics that left their normal range since the start, muted ones included
         self.muted = 0  # of those, the ones that were muted
-        self.incidents = Incidents(node, self._next, names, capture)
+        self.incidents = Incidents(node, names, capture)
         self._mute = tuple(mute)
 
     def step(self, window: Window) -> tuple[list[Sample], list[Event]]:
@@ -90,7 +90,7 @@ class Analyzer:
         for alarm in alarms:
             shown = evidence if alarm.event_type != "cleared" and not alarm.muted else {}
             told.append(replace(alarm, id="" if alarm.muted else id, seq=self._next(), evidence=shown))
-        return [*told, *incidents]
+        return [*told, *(replace(incident, seq=self._next()) for incident in incidents)]
 
     def _muted(self, alarm: Alarm, window: Window) -> Alarm:
         """``alarm``, muted where a rule or a command says so; it is counted in any case."""

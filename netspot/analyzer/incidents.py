@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from netspot.analyzer.evidence import Headers, Names, Seen, account
@@ -19,12 +19,10 @@ RING_WINDOWS = 60
 class Incidents:
     """At most one incident is open. Fed with the windows and with alarms that are not muted."""
 
-    def __init__(
-        self, node: str, numbered: Callable[[], int], names: Names | None = None, capture: bool = False
-    ) -> None:
-        """``numbered`` gives the next sequence number; ``capture``: an incident's packets are kept as a file."""
+    def __init__(self, node: str, names: Names | None = None, capture: bool = False) -> None:
+        """``capture``: an incident's packets are kept as a file."""
         self.names = names or Names()
-        self._node, self._numbered, self._capture = node, numbered, capture
+        self._node, self._capture = node, capture
         self._ring: deque[Headers] = deque(maxlen=RING_WINDOWS)
         self._ring_bytes = 0
         self._window_ns = 10**9
@@ -100,7 +98,7 @@ class Incidents:
             incident.id,
             now_ns,
             event_type,
-            self._numbered(),
+            0,  # numbered when it is told
             incident.title,
             tuple(incident.stats),
             incident.start_ns,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from netspot.events import Event, Incident, Window
 from netspot.miner.evidence import WIDTH, Headers, Seen
+from netspot.miner.headers import gather
 
 log = logging.getLogger("netspot.captures")
 
@@ -199,9 +200,7 @@ def _renamed(headers: Headers, rename: Rename) -> Renamed:
     p = seen.packets
     rows = np.flatnonzero(p.has_addr)
     at = (seen.network[rows] - seen.frames.start[rows]).astype(np.uint32)
-    data = np.zeros((len(rows), WIDTH), np.uint8)
-    for i, (row, begin) in enumerate(zip(rows.tolist(), at.tolist(), strict=True)):
-        data[i, : WIDTH - begin] = headers.data[row, begin:]
+    data = gather(seen.frames.data, seen.network[rows], WIDTH)
     four = p.is_ipv4[rows]
     internet = np.where(four, (data[:, 0] & 15) * np.uint32(4), 40)
     transport = np.where(p.is_tcp[rows], 20, 8)  # no options and no payload: they may hold addresses too

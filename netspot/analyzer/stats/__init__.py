@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from netspot.analyzer.stats import classic, connections, datagrams, link
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from netspot.analyzer.stats import classic, connections, datagrams, link, own
 from netspot.analyzer.stats.base import Stat
 
 STATS: dict[str, Stat] = {
@@ -22,4 +25,10 @@ PROFILES: dict[str, tuple[str, ...]] = {
     "classic": tuple(stat.name for stat in classic.STATS),
 }  # fmt: skip
 
-__all__ = ["PROFILES", "STATS", "Stat"]
+
+def known(own_stats: Mapping[str, Mapping[str, Any]], counters: Collection[str]) -> dict[str, Stat]:
+    """netspot's statistics, those of other packages, and those of the configuration. Raises ConfigError."""
+    return STATS | own.plugged(STATS) | own.configured(own_stats, counters)
+
+
+__all__ = ["PROFILES", "STATS", "Stat", "known"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from netspot.miner.counters import arp, icmp, ip, link, tcp, udp
+from collections.abc import Mapping
+
+from netspot.miner.counters import arp, icmp, ip, link, own, tcp, udp
 from netspot.miner.counters.base import Counter, CounterBank
 
 COUNTERS: dict[str, Counter] = {
@@ -16,4 +18,10 @@ WINDOW_COUNTERS: dict[str, tuple[str, str]] = {
     "DROPPED": ("packet", "packets that the kernel lost before they could be counted"),
 }
 
-__all__ = ["COUNTERS", "WINDOW_COUNTERS", "Counter", "CounterBank"]
+
+def known(expressions: Mapping[str, str]) -> dict[str, Counter]:
+    """netspot's counters, those of other packages, and those of the configuration. Raises ConfigError."""
+    return COUNTERS | own.plugged(COUNTERS) | own.configured(expressions)
+
+
+__all__ = ["COUNTERS", "WINDOW_COUNTERS", "Counter", "CounterBank", "known"]

@@ -287,11 +287,16 @@ class CounterBank:
     Packets are counted once: a span's accumulators are merged from those of the next shorter span that divides it.
     """
 
-    def __init__(self, counters: Iterable[Counter], spans: Mapping[int, Iterable[str]] | None = None) -> None:
-        """``spans``: length [period] -> names of the counters that are wanted over it."""
+    def __init__(
+        self,
+        counters: Iterable[Counter],
+        spans: Mapping[int, Iterable[str]] | None = None,
+        sample: HeaderSample | None = None,
+    ) -> None:
+        """``spans``: length [period] -> names of the counters that are wanted over it; ``sample`` keeps headers."""
         self.counters = {counter.name: counter for counter in counters}
         self._open = {name: counter.accumulator() for name, counter in self.counters.items()}
-        self._sample = HeaderSample()
+        self._sample = sample
         self._evidence: dict[str, Any] = {}
         self._spans = {
             span: {name: self.counters[name].accumulator() for name in names}
@@ -311,7 +316,8 @@ class CounterBank:
     def add(self, batch: PacketBatch) -> None:
         for accumulator in self._open.values():
             accumulator.add(batch)
-        self._sample.add(batch)
+        if self._sample is not None:
+            self._sample.add(batch)
 
     def evidence(self) -> dict[str, Any]:
         """Of the window or span that was closed last: ``top``, who made a counter's value what it is, by counter; and
@@ -322,7 +328,8 @@ class CounterBank:
     def close(self) -> dict[str, float]:
         """The counts of the window that ends, by counter name; the next one starts at 0."""
         counts = self._closed(1, self._open)
-        self._evidence["headers"] = self._sample.close()
+        if self._sample is not None:
+            self._evidence["headers"] = self._sample.close()
         return counts
 
     def close_span(self, span: int) -> dict[str, float]:
