@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import netspot
 from netspot import state
-from netspot.analyzer import Analyzer, Watch, watches
+from netspot.analyzer import Analyzer, Names, Watch, rules, watches
+from netspot.analyzer import stats as statistics
 from netspot.analyzer.stats import PROFILES, STATS, Stat
 from netspot.commands import CommandError, CommandQueue
 from netspot.config import Config, WebConfig, changed, check_names, load, node_name, to_dict, warnings
@@ -29,7 +30,10 @@ from netspot.exporters.base import Context, StatInfo
 from netspot.exporters.fanout import Exporters
 from netspot.health import HealthCheck
 from netspot.listing import interfaces
-from netspot.miner.counters import COUNTERS, CounterBank
+from netspot.miner import counters as counting
+from netspot.miner.captures import Captures
+from netspot.miner.counters import COUNTERS, Counter, CounterBank
+from netspot.miner.evidence import HeaderSample
 from netspot.miner.source import Source
 from netspot.miner.windows import Closed, Windows
 from netspot.notify import Systemd
@@ -74,7 +78,9 @@ class Service:
         self._saver: threading.Thread | None = None
         self._saved_at_s = time.monotonic()
         self._read_state()
+        self.captures: Captures | None = None
         self._watch()
+        self._capture()
         self.source = self._opened(config)
         self._export()
         self.health = HealthCheck(self)
@@ -113,19 +119,36 @@ class Service:
 
     def _watch(self) -> None:
         """Statistics, their detectors, and the counters that they need."""
-        stats = known_stats(self.config)
-        names = self.config.analyzer.stats or PROFILES[self.config.analyzer.profile]
+        stats, counters = known(self.config)
+        names = self.config.analyzer.stats or (*PROFILES[self.config.analyzer.profile], *self.config.stats)
         chosen = watches(self.config, stats, names)
-        self.analyzer = Analyzer(chosen, self.node, int(self._meta.get("seq", 0)))
+        self.names = Names(self.config.evidence.addresses)
+        self.analyzer = Analyzer(
+            chosen,
+            self.node,
+            int(self._meta.get("seq", 0)),
+            mute=rules(self.config.mute),
+            names=self.names,
+            capture=self.config.evidence.pcap and self.config.state.dir is not None,
+        )
         restored = self.analyzer.restore(self._states)
         if restored:
             log.info("%d of %d detectors go on with what they learned before", len(restored), len(self._states))
-        self._bank = bank(chosen, self._count)
+        self._bank = bank(chosen, counters, self._count)
 
     def _opened(self, config: Config) -> Source:
         source = self._open_source(config)
         self.windows = Windows(self._bank, config.analyzer.period_ns, time.time_ns() if source.live else None)
         return source
+
+    def _capture(self) -> None:
+        """Capture files of incidents, where there is a folder for them."""
+        if self.captures is not None:
+            self.captures.close()
+        evidence, folder = self.config.evidence, self.config.state.dir
+        rename = None if evidence.addresses == "whole" else self.names.address
+        kept = evidence.pcap and folder is not None
+        self.captures = Captures(Path(folder, "incidents"), evidence.mib, rename) if kept and folder else None
 
     def _export(self) -> None:
         infos = tuple(StatInfo(w.name, w.stat.unit, w.stat.help) for w in self.analyzer.watches.values())
@@ -150,7 +173,7 @@ class Service:
         Raises NetspotError for one that cannot be used: then nothing has changed.
         """
         before = self.config
-        known_stats(config)
+        known(config)
         if config.miner != before.miner or not same_watches(config, before):
             self._states = self.analyzer.states()
             self._meta = {**self._meta, "seq": self.analyzer.seq}
@@ -162,6 +185,8 @@ class Service:
             self._watch()
             self.windows = Windows(self._bank, config.analyzer.period_ns, time.time_ns())
         self.config = config
+        if (config.evidence, config.state.dir) != (before.evidence, before.state.dir):
+            self._capture()
         if config.exporter != before.exporter or config.node != before.node or not same_watches(config, before):
             self.exporters.close()
             self._export()
@@ -178,6 +203,8 @@ class Service:
             samples += values
             events += happened
         events = self.health.step(closed[0], events)
+        if self.captures is not None:
+            self.captures.step(closed[0], samples, events, self.health.figures)
         for observer in self.observers:
             observer.step(closed[0], samples, events, self.health.figures)
         for event in (*samples, *events):
@@ -207,6 +234,7 @@ class Service:
         self.exporters.start()
         stack.callback(lambda: self.exporters.close())
         stack.callback(lambda: self.source.close())
+        stack.callback(lambda: self.captures.close() if self.captures is not None else None)
         stack.callback(self._save, wait=True)
         for number, handler in (
             (signal.SIGTERM, lambda *_: self.stop()),
@@ -277,8 +305,7 @@ class Service:
             raise CommandError(f"seconds = {seconds!r}: a number from 0 (unmute) to {366 * 86_400} is accepted")
         names = self._named(args)
         until_ns = time.time_ns() + int(seconds * 1e9)
-        for name in names:
-            self.analyzer.watches[name].muted_until_ns = until_ns
+        self.analyzer.mute(names, until_ns)
         return {"muted": names if seconds else [], "until_ns": until_ns}
 
     def _named(self, args: Mapping[str, Any]) -> list[str]:
@@ -401,38 +428,47 @@ class Page:
         from netspot.web.server import WebServer
 
         server = WebServer(
-            service.config.web, board, service.commands, lambda: to_dict(service.config), service.config.state.dir
+            service.config.web,
+            board,
+            service.commands,
+            lambda: to_dict(service.config),
+            service.config.state.dir,
+            lambda id: None if service.captures is None else service.captures.path(id),
         )
         server.start()
         log.info("the page is on %s", service.config.web.listen)
         return server
 
 
-def known_stats(config: Config) -> dict[str, Stat]:
-    """The statistics that ``config`` may name. Raises ConfigError where it names another."""
-    check_names(config, STATS, COUNTERS)
-    return STATS
+def known(config: Config) -> tuple[dict[str, Stat], dict[str, Counter]]:
+    """The statistics and counters that ``config`` may name. Raises ConfigError where it names another."""
+    counters = counting.known(config.counters)
+    stats = statistics.known(config.stats, (*counters, *counting.WINDOW_COUNTERS))
+    theirs = {name for name in stats if name not in config.stats or name in STATS}
+    check_names(config, theirs, {name for name in counters if name not in config.counters or name in COUNTERS})
+    rules(config.mute)
+    return stats, counters
 
 
 def check(config: Config, file: str) -> str:
     """What ``netspot check`` says of a configuration that can be used. Raises ConfigError for one that cannot."""
-    known_stats(config)
+    known(config)
     return "\n".join([*(f"{file}: warning: {text}" for text in warnings(config)), f"{file}: good"])
 
 
-def bank(chosen: Sequence[Watch], more: Iterable[str] = ()) -> CounterBank:
+def bank(chosen: Sequence[Watch], counters: Mapping[str, Counter], more: Iterable[str] = ()) -> CounterBank:
     """The counters that the statistics need, over one period and over longer spans, and ``more`` of them."""
     spans: dict[int, set[str]] = {}
     for watch in chosen:
-        spans.setdefault(watch.span, set()).update(name for name in watch.stat.needs if name in COUNTERS)
+        spans.setdefault(watch.span, set()).update(name for name in watch.stat.needs if name in counters)
     needed = {"PKTS", "BYTES"}.union(more, *spans.values())  # these two for health and summary
     longer = {span: names for span, names in sorted(spans.items()) if span > 1}
-    return CounterBank((counter for name, counter in COUNTERS.items() if name in needed), longer)
+    return CounterBank((counter for name, counter in counters.items() if name in needed), longer, HeaderSample())
 
 
 def same_watches(one: Config, other: Config) -> bool:
     """Whether both ask for the same statistics, detectors and counters."""
-    names = ("analyzer", "spot", "spot_stats", "counters", "stats")
+    names = ("analyzer", "spot", "spot_stats", "counters", "stats", "mute", "evidence")
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
