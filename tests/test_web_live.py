@@ -1,6 +1,7 @@
 """A live ``netspot serve`` in a network namespace: real packets, its page in a real browser, and netspotctl."""
 
 import json
+import os
 import random
 import signal
 import socket
@@ -68,7 +69,7 @@ def test_from_the_wire_to_the_page(tmp_path):
         browser = None
         try:
             token = wait_for(tmp_path / "state" / "token")
-            time.sleep(0.5)
+            answers(near)
             browser = near.start("node", str(HERE / "live.mjs"), "http://127.0.0.1:11000/", token)
             lines = follow(browser, "ready")
             began_ms = time.time() * 1000
@@ -90,6 +91,52 @@ def test_from_the_wire_to_the_page(tmp_path):
                 if process is not None and process.poll() is None:
                     process.send_signal(signal.SIGTERM)
                     process.wait(10)
+
+
+@netns.needs("slowhttptest")
+@pytest.mark.skipif(os.environ.get("NETSPOT_LONG") != "1", reason="a minute and a half; NETSPOT_LONG=1 runs it")
+@pytest.mark.parametrize("kind", ["-H", "-B", "-X"], ids=["slow headers", "slow bodies", "slow reading"])
+def test_200_slow_connections_cost_neither_packets_nor_the_page(tmp_path, kind):
+    file = tmp_path / "netspot.yaml"
+    file.write_text(CONFIG.format(folder=tmp_path))
+    with netns.veth() as (near, far):
+        near.ip("link", "set", "lo", "up")
+        service = near.start(sys.executable, "-m", "netspot", "serve", "-c", str(file))
+        traffic = Traffic(far)
+        try:
+            answers(near)
+            address = ["-u", "http://127.0.0.1:11000/", "-c", "200", "-r", "200", "-l", "30", "-i", "2"]
+            slow = near.start("slowhttptest", kind, *address, "-w", "1", "-y", "2", "-n", "1", "-z", "1")
+            waits = []
+            while slow.poll() is None:
+                with near.entered():
+                    sock = socket.create_connection(("127.0.0.1", 11000), 5)
+                start = time.monotonic()
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                assert sock.recv(100).startswith(b"HTTP/1.1 200")
+                waits.append(time.monotonic() - start)
+                sock.close()
+                time.sleep(0.2)
+            status = json.loads(ctl(near, "status", "--json"))
+            print(f"{kind}: {len(waits)} pages, slowest {max(waits):.3f} s, dropped {status['dropped']}")
+            assert len(waits) > 50 and max(waits) < 1
+            assert status["dropped"] == 0 and status["captured"] > 1000
+        finally:
+            traffic.close()
+            service.send_signal(signal.SIGTERM)
+            service.wait(10)
+
+
+def answers(near):
+    """Wait until the page is served."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            with near.entered():
+                return socket.create_connection(("127.0.0.1", 11000), 5).close()
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.1)
 
 
 def wait_for(file):
