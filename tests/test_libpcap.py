@@ -15,7 +15,7 @@ from netspot.miner.devices import open_live
 from netspot.packets import COLUMNS
 from tests import frames as f
 from tests.netns import needs, veth
-from tests.test_ring import FRAMES, TRAFGEN, back, capture_of, collect, column, counted, replay
+from tests.test_ring import FRAMES, back, capture_of, collect, column, counted, overload, replay
 
 
 def test_without_the_package_the_error_says_how_to_get_it():
@@ -81,17 +81,8 @@ def test_silence_takes_the_timeout_and_little_cpu(listening):
 
 @needs("trafgen")
 def test_overload_is_counted_exactly(pair, listening):
-    source = listening()
-    sent = 100_000
-    sender = pair[1].start("trafgen", "-q", "-P1", "--dev", "veth0", "-n", str(sent), TRAFGEN)
-    counted = dropped = 0
-    for _ in range(1000):
-        batch = source.read(0.3)
-        counted, dropped = counted + len(batch), dropped + batch.dropped
-        time.sleep(0.1)
-        if not len(batch) and sender.poll() is not None:
-            break
-    assert counted + dropped == sent
+    counted, dropped = overload(listening(), pair[1], 100_000)
+    assert counted + dropped == 100_000
     assert dropped > 0
 
 
