@@ -100,10 +100,10 @@ class Watch:
     def _verdict(self, spot: Spot, value: float) -> Verdict:
         """The detector's; what is above its threshold but not above the floor is given to it as the end of its tail."""
         scaled, up = self._scale(value), spot.up
-        if up is None or scaled <= up or value > self.floor:
+        if up is None or not value <= self.floor:
             return spot.update(scaled)
-        verdict = spot.update(up - 0.01 * abs(up))
-        return verdict._replace(kind="excess") if verdict.kind == "alarm" else verdict
+        verdict = spot.update(min(scaled, up - 0.01 * abs(up)))  # what is shown may lag behind a little
+        return verdict._replace(kind="excess") if verdict.kind == "alarm" and verdict.side == "up" else verdict
 
     def _judge(self, time_ns: int, value: float, verdict: Verdict) -> list[Event]:
         if verdict.relearning:
