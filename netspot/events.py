@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1  # fields are only ever added
@@ -103,6 +104,7 @@ class Health:
 Event = Sample | Alarm | Incident | Relearn | Health
 
 
+@lru_cache(maxsize=8)  # all samples of a window bear the same time
 def iso(time_ns: int) -> str:
     """``time_ns`` [ns since epoch] as ISO 8601 with milliseconds and ``Z``."""
     return (
@@ -143,11 +145,12 @@ def message(event: Event, node: str, series: str) -> dict[str, Any]:
 def encode(obj: Any) -> str:
     """Strict, compact JSON; NaN and infinities become null, whatever JSON does not know becomes text."""
     try:
-        return json.dumps(obj, allow_nan=False, separators=(",", ":"), default=str)
+        return _ENCODER.encode(obj)
     except ValueError:
-        return json.dumps(_finite(obj), allow_nan=False, separators=(",", ":"), default=str)
+        return _ENCODER.encode(_finite(obj))
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=str)  # making it takes longer
 KINDS: dict[type, str] = {Sample: "stat", Alarm: "alarm", Incident: "incident", Relearn: "relearn", Health: "health"}
 
 
@@ -158,6 +161,8 @@ def _fields(event: Event, *names: str) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):  # the most of them, and a Mapping takes long to tell
+        return value
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
