@@ -74,10 +74,11 @@ const Chart = (() => {
     const largest = Math.max(Math.abs(low), Math.abs(high), top === -Infinity ? 0 : Math.abs(top));
     const reach = largest > 0 && largest < Infinity ? FAR * largest : Infinity;
     const values = high;
-    let far = false;
+    let far = false, both = false;
     for (let row = first; row < end; row++) {
       for (const value of [data.u[row], data.d[row]]) {
         if (value == null) continue;
+        both = both || value === data.d[row];
         if (Math.abs(value) > reach) { far = true; continue; }
         low = Math.min(low, value);
         high = Math.max(high, value);
@@ -85,7 +86,7 @@ const Chart = (() => {
     }
     if (low > high) return { low: 0, high: 1, none: true };
     if (far && high === values) high += Math.abs(high); // the threshold is far away: the values have the room
-    if (low >= 0 && low < 0.7 * high) low = 0; // most statistics live above zero: show it where it is near
+    if (low >= 0 && low < (both ? 0.3 : 0.7) * high) low = 0; // show zero where it is near, or nothing else bounds below
     const usual = high - low || Math.abs(high) || 1;
     high = Math.max(high, Math.min(top, high + (CUT - 1) * usual));
     low = Math.min(low, Math.max(bottom, low - (CUT - 1) * usual));
