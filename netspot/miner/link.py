@@ -59,6 +59,7 @@ def inside(frames: Frames, length: NDArray[Any], parse: Parser) -> Link:
     """What ``parse`` finds behind a header of ``length`` bytes."""
     skip = np.minimum(frames.captured, length)
     link = parse(Frames(frames.data, frames.start + skip, frames.captured - skip, frames.link_type))
+    link.ethertype[frames.captured < length] = 0
     return link._replace(network=link.network + skip.astype(np.int32))
 
 

@@ -157,10 +157,10 @@ def _nflog(frames: Frames) -> Link:
         swapped = field(header, 2, "<u2") & 0xFF00 != 0  # attribute numbers are small
         length = np.where(swapped, field(header, 0, ">u2"), field(header, 0, "<u2")).astype(np.int32)
         number = np.where(swapped, field(header, 2, ">u2"), field(header, 2, "<u2")) & 0x7FFF
-        packet = (number == 9) & (length >= 4)
+        packet = (number == 9) & (length >= 4) & (available >= 4)
         ethertype[rows[packet]] = _by_family(family[rows[packet]])
         at[rows] += np.minimum(np.where(packet, 4, length + 3 & ~3), available).astype(np.int32)
-        rows = rows[~packet & (length >= 4)]
+        rows = rows[~packet & (length >= 4) & (available >= 4)]
         if not len(rows):
             break
     return plain(frames, at, ethertype)
