@@ -39,8 +39,9 @@ class Tree:
         if cache:
             shown["/var/cache/apt/archives"] = self.archives()
         options = [word for target, source in shown.items() for word in ("-b", f"{source}:{target}")]
+        alone = ["flock", f"{self.archives()}.lock"] if cache else []
         done = subprocess.run(
-            [CHECKOUT / "cross" / "enter", "-u", self.upper, *options, self.lower, "sh", "-euc", script],
+            [*alone, CHECKOUT / "cross" / "enter", "-u", self.upper, *options, self.lower, "sh", "-euc", script],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{script}\nexit status {done.returncode}\n{done.stdout[-4000:]}"
