@@ -30,8 +30,10 @@ def config(port: int, **more) -> MqttConfig:
 
 
 def write(exporter: MqttExporter, *events) -> None:
+    """As the main loop does: the events of a window, then a turn."""
     for event in events:
         exporter.write(event, Message(event, "pi", "eth0"))
+    exporter.poll()
 
 
 def numbered(first: int, last: int) -> list[Alarm]:
@@ -106,7 +108,8 @@ def test_samples_and_thresholds_are_throttled(server, made):
     with listening(server.port, "netspot/#") as listener:
         exporter = made(config(server.port, stat_every_s=0.5))
         connected(exporter)
-        time.sleep(1.1)  # once after a second, all is told again
+        time.sleep(1.1)
+        exporter.poll()  # once after a second, all is told again
         for number in range(10):
             write(exporter, replace(SAMPLE, up=0.093 * (1 + number / 5000)), replace(SAMPLE, stat="TRAFFIC"))
             time.sleep(0.1)

@@ -139,7 +139,7 @@ def test_real_node_red_runs_the_flow(tmp_path):
         command = ["node", f"{NODE_RED}/node_modules/node-red/red.js", "-u", str(tmp_path)]
         red = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
-            wait_for(lambda: " as nodered" in (tmp_path / "broker.log").read_text(), 30, "Node-RED is connected")
+            wait_for(lambda: "netspot/+/incident" in (tmp_path / "broker.log").read_text(), 30, "Node-RED listens")
             exporter = MqttExporter(config(server.port), CONTEXT)
             exporter.start()
             connected(exporter)

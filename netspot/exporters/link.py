@@ -91,15 +91,25 @@ class Link:
 
     def send(
         self, topic: str, payload: str, qos: int = 0, retain: bool = False,
-        token: int | None = None, correlation: bytes | None = None,
+        token: int | None = None, correlation: bytes | None = None, hurry: bool = True,
     ) -> bool:  # fmt: skip
-        """Queue a message for the present session; False while there is none, or when the queue is full."""
+        """Queue a message for the present session; False while there is none, or when the queue is full.
+
+        Without ``hurry`` it goes with the next one, at ``nudge``, or within a second: waking the network thread for
+        each of many messages costs the main loop more than all the rest.
+        """
         session = self.session
         if not session or len(self.outbox) >= OUTBOX:
             return False
         self.outbox.append(Outgoing(session, topic, payload, qos, retain, token, correlation))
-        os.eventfd_write(self.wake, 1)
+        if hurry:
+            os.eventfd_write(self.wake, 1)
         return True
+
+    def nudge(self) -> None:
+        """Send what was queued without hurry."""
+        if self.outbox and self.session:
+            os.eventfd_write(self.wake, 1)
 
     def unsubscribe(self, topics: list[str]) -> None:
         self.unsubscribes.append(topics)

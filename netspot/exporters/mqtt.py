@@ -76,6 +76,7 @@ class MqttExporter:
         match event:
             case Sample():
                 self._sample(event, message)
+                return  # many come at once: the next poll sends them
             case Alarm():
                 self._keep(f"{self.base}/alarm/{topic_level(event.stat)}", message)
                 self._node.alarm(event, message)
@@ -97,7 +98,9 @@ class MqttExporter:
             self._tell_node()
         if now_s >= self._stat_due_s.get(event.stat, 0.0) and self._link.session:
             self._stat_due_s[event.stat] = now_s + every_s * 0.95  # windows do not close to the millisecond
-            self._refused += not self._link.send(f"{self.base}/stat/{topic_level(event.stat)}", message.json)
+            self._refused += not self._link.send(
+                f"{self.base}/stat/{topic_level(event.stat)}", message.json, hurry=False
+            )
         self._threshold(event, message, now_s)
 
     def _threshold(self, event: Sample, message: Message, now_s: float) -> None:
@@ -108,7 +111,7 @@ class MqttExporter:
         fields = {key: message[key] for key in message if key not in ("value", "state")}
         text = encode(fields | {"kind": "threshold"})
         self._thresholds[event.stat] = text
-        self._link.send(f"{self.base}/threshold/{topic_level(event.stat)}", text, 0, True)
+        self._link.send(f"{self.base}/threshold/{topic_level(event.stat)}", text, 0, True, hurry=False)
 
     def _health(self, event: Health, message: Message) -> None:
         now_s, phase = time.monotonic(), event.figures.get("phase")
@@ -133,8 +136,9 @@ class MqttExporter:
         self._unsynced = True
 
     def poll(self) -> None:
-        """Take up acknowledgements, send what waits; called after every event and on every turn of the main loop."""
+        """Take up acknowledgements, send what waits; called after every alarm and on every turn of the main loop."""
         link = self._link
+        link.nudge()
         if link.acks:
             self._take_acks()
         if link.session != self._session:
@@ -192,9 +196,9 @@ class MqttExporter:
         self._tell_node()
         self._tell_health()
         for stat, text in self._thresholds.items():
-            self._link.send(f"{self.base}/threshold/{topic_level(stat)}", text, 0, True)
+            self._link.send(f"{self.base}/threshold/{topic_level(stat)}", text, 0, True, hurry=False)
         for stat, message in self._stats.items():
-            self._link.send(f"{self.base}/stat/{topic_level(stat)}", message.json)
+            self._link.send(f"{self.base}/stat/{topic_level(stat)}", message.json, hurry=False)
 
     def _tidy(self) -> None:
         """Clear what an earlier run has retained for statistics that are gone, then declare what is there."""
