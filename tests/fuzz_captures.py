@@ -6,7 +6,6 @@ python -m tests.fuzz_captures [-max_total_time=600] [FOLDER of seeds and finding
 from __future__ import annotations
 
 import random
-import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -17,13 +16,11 @@ with atheris.instrument_imports(include=["netspot.miner"]):
     from tests.test_fuzz_captures import captures, read_whole
 
 FILE = Path(tempfile.mkdtemp()) / "capture"
-MIB = 1 << 20
 
 
 def one(data: bytes) -> None:
     """The first byte says what the others are: a file, or the seed of one."""
     read_whole(FILE, captures(random.Random(data[1:])) if data[:1] == b"\xff" else data)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 400 * MIB
 
 
 atheris.Setup(sys.argv, one)

@@ -90,7 +90,7 @@ def captures(rng: random.Random) -> bytes:
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:
-    changed = bytearray(data)
+    changed = bytearray(data or b"?")
     for _ in range(rng.randrange(4)):
         at = rng.randrange(len(changed))
         changed[at : at + rng.choice([1, 1, 2, 4])] = rng.choice(
