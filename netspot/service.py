@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from netspot.commands import CommandError, CommandQueue
 from netspot.config import Config, WebConfig, changed, check_names, load, node_name, to_dict, warnings
 from netspot.config import save as save_changes
 from netspot.errors import ConfigError, NetspotError
-from netspot.events import Event, Sample
+from netspot.events import Alarm, Event, Incident, Sample
 from netspot.exporters.base import Context, StatInfo
 from netspot.exporters.fanout import Exporters
 from netspot.health import HealthCheck
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("netspot")
 
 PATIENCE_S = 0.1  # the longest wait for packets: a command, or a signal, is answered within it
+CRASH_GAP = 100_000  # alarms that may have been told since the last save, when the program did not stop by itself
 SETTLE_NS = 2_000_000  # after a window's end, for frames that the kernel is still handing over [ns]
 
 
@@ -74,7 +76,7 @@ class Service:
         self.stopping = self._rereading = False
         self._systemd = Systemd()
         self._states: Mapping[str, Any] = {}  # of detectors: what they had learned when the pipeline was last built
-        self._meta: Mapping[str, Any] = {}
+        self._meta: dict[str, Any] = {}
         self._saver: threading.Thread | None = None
         self._saved_at_s = time.monotonic()
         self._read_state()
@@ -87,8 +89,8 @@ class Service:
         self._observers = observers
         self.observers = list(observers(self))
         self._handlers = {
-            "start": lambda args: self._start(),
-            "stop": lambda args: self._pause(),
+            "start": self._start,
+            "stop": self._pause,
             "relearn": self._relearn,
             "mute": self._mute,
             "unmute": lambda args: self._mute({**args, "seconds": 0}),
@@ -170,24 +172,31 @@ class Service:
     def _apply(self, config: Config) -> None:
         """Go on with ``config``; what it does not change goes on undisturbed.
 
-        Raises NetspotError for one that cannot be used: then nothing has changed.
+        Raises NetspotError for one that cannot be used: then everything is as it was.
         """
-        before = self.config
         known(config)
-        if config.miner != before.miner or not same_watches(config, before):
+        before = self.config
+        try:
+            self._become(config)
+        except NetspotError:
+            self._become(before)
+            raise
+
+    def _become(self, config: Config) -> None:
+        """Build anew the parts in which ``config`` differs from what runs."""
+        before, self.config = self.config, config
+        watched = same_watches(config, before) and config.node == before.node
+        if not watched or config.miner != before.miner:
             self._states = self.analyzer.states()
             self._meta = {**self._meta, "seq": self.analyzer.seq}
-            if config.miner != before.miner:
-                source = self._open_source(config)  # the new one stands before the old one goes
+            if config.miner != before.miner and not isinstance(self.source, Paused):
                 self.source.close()
-                self.source = source
-            self.config = config
+                self.source = self._open_source(config)
             self._watch()
             self.windows = Windows(self._bank, config.analyzer.period_ns, time.time_ns())
-        self.config = config
-        if (config.evidence, config.state.dir) != (before.evidence, before.state.dir):
+        if (config.evidence, config.state) != (before.evidence, before.state):
             self._capture()
-        if config.exporter != before.exporter or config.node != before.node or not same_watches(config, before):
+        if not watched or config.exporter != before.exporter:
             self.exporters.close()
             self._export()
             self.exporters.start()
@@ -202,13 +211,19 @@ class Service:
             values, happened = self.analyzer.step(window)
             samples += values
             events += happened
-        events = self.health.step(closed[0], events)
+        events = self.health.step(closed[0], [self._dated(event) for event in events])
         if self.captures is not None:
             self.captures.step(closed[0], samples, events, self.health.figures)
         for observer in self.observers:
             observer.step(closed[0], samples, events, self.health.figures)
         for event in (*samples, *events):
             self.exporters.write(event)
+
+    def _dated(self, event: Event) -> Event:
+        """A Pi has no battery-backed clock: what happens before it was set says so."""
+        if isinstance(event, Alarm | Incident) and self.source.live and not self.health.figures["clock_synced"]:
+            return replace(event, clock_synced=False)
+        return event
 
     def _patience_s(self) -> float:
         """How long to wait for packets: until the open window ends, so that it is closed at once."""
@@ -235,6 +250,7 @@ class Service:
         stack.callback(lambda: self.exporters.close())
         stack.callback(lambda: self.source.close())
         stack.callback(lambda: self.captures.close() if self.captures is not None else None)
+        self._save()  # the file says from now on that the program was not stopped
         stack.callback(self._save, wait=True)
         for number, handler in (
             (signal.SIGTERM, lambda *_: self.stop()),
@@ -262,8 +278,17 @@ class Service:
         self._systemd.ready(self.health.status)
 
     def _read_state(self) -> None:
-        if self.config.state.dir is not None:
-            self._states, self._meta = state.load(Path(self.config.state.dir))
+        """Take up what was learned; numbers of alarms never come twice, not even after a crash."""
+        if self.config.state.dir is None:
+            return
+        folder = Path(self.config.state.dir)
+        try:
+            folder.mkdir(0o750, parents=True, exist_ok=True)
+        except OSError as error:
+            log.warning("state.dir %s: %s; nothing will be kept", folder, error.strerror)
+        self._states, self._meta = state.load(folder)
+        if self._meta and not self._meta.get("stopped"):
+            self._meta["seq"] = int(self._meta.get("seq", 0)) + CRASH_GAP
 
     def _save(self, wait: bool = False) -> None:
         """Keep what the detectors learned; in a thread, because a worn SD card may take seconds."""
@@ -274,7 +299,7 @@ class Service:
             self._saver.join(None if wait else 0)
             if self._saver.is_alive():
                 return
-        states, meta = self.analyzer.states(), {**self._meta, "seq": self.analyzer.seq}
+        states, meta = self.analyzer.states(), {"seq": self.analyzer.seq, "stopped": wait}
         self._saver = threading.Thread(target=_save, args=(Path(self.config.state.dir), states, meta), daemon=True)
         self._saver.start()
         if wait:
@@ -282,12 +307,15 @@ class Service:
 
     # Commands ---------------------------------------------------------------------------------------------------
 
-    def _start(self) -> Mapping[str, Any]:
+    def _start(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(self.source, Paused):
-            self.source = self._opened(self.config)
+            try:
+                self.source = self._opened(self.config)
+            except NetspotError as error:
+                raise CommandError(str(error)) from None
         return {"running": True}
 
-    def _pause(self) -> Mapping[str, Any]:
+    def _pause(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         if not isinstance(self.source, Paused):
             self.source.close()
             self.source = Paused(self.source.series)
@@ -402,13 +430,17 @@ class Page:
 
     def __init__(self) -> None:
         self._config: WebConfig | None = None
+        self._board: Board | None = None
         self._server: Any = None
 
     def __call__(self, service: Service) -> list[Observer]:
-        """A fresh board for the statistics that ``service`` watches now, shown by the server."""
+        """The board of what ``service`` watches now, a fresh one where that has changed, shown by the server."""
         from netspot.snapshot import Board
 
-        board = Board(info(service))
+        about = info(service)
+        if self._board is None or self._board.info != about:
+            self._board = Board(about)
+        board = self._board
         if service.config.web != self._config:
             self.close()
             self._config = service.config.web

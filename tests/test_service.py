@@ -164,7 +164,9 @@ def test_reload_keeps_detectors_whose_settings_did_not_change(tmp_path: Path) ->
         steady(service, 20)
         service.file.write_text(service.text.replace("q: 1e-3,", "q: 1e-3, AVG_PKT_SIZE: {q: 1e-4},"))
         service.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: "read again" in service.errors and service.status()["windows"], 5, "a window after the reload")
+        wait_for(lambda: "read again" in service.errors, 5, "the reload")
+        before = service.status()["windows"]
+        wait_for(lambda: service.status()["windows"] > before + 1, 5, "a window after the reload")
         stats = {name: service.get(f"/api/stats/{name}") for name in ("TRAFFIC", "AVG_PKT_SIZE")}
         assert stats["TRAFFIC"]["learned"] >= 20
         assert stats["AVG_PKT_SIZE"]["learned"] < 20
@@ -178,3 +180,34 @@ def test_a_bad_configuration_is_refused_on_reload_and_the_old_one_goes_on(tmp_pa
         before = service.status()["windows"]
         wait_for(lambda: service.status()["windows"] > before, 3, "windows go on")
         assert "spot.q" in service.errors and "Traceback" not in service.errors
+
+
+def test_a_configuration_that_cannot_work_here_is_rolled_back(tmp_path: Path) -> None:
+    with socket.socket() as taken, served(tmp_path) as service:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        text = service.text.replace(str(service.web_port), str(taken.getsockname()[1])).replace("q: 1e-3", "q: 1e-4")
+        service.file.write_text(text)
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "stays as it was" in service.errors, 5, "the refusal")
+        before = service.status()["windows"]
+        wait_for(lambda: service.status()["windows"] > before, 3, "the page and the windows go on")
+
+
+def test_numbers_of_alarms_never_come_twice(tmp_path: Path) -> None:
+    def burst(service: Served) -> list[int]:
+        steady(service, 50)
+        before = service.status()["alarms"]
+        send(3000)
+        wait_for(lambda: service.status()["alarms"] > before, 5, "an alarm")
+        return [alarm["seq"] for alarm in service.get("/api/alarms")["alarms"] if alarm["kind"] == "alarm"]
+
+    with served(tmp_path) as service:
+        first = burst(service)
+        service.end(signal.SIGTERM)
+    with served(tmp_path) as service:
+        second = burst(service)
+        service.end(signal.SIGKILL)
+    with served(tmp_path) as service:
+        third = burst(service)
+    assert max(first) < min(second) and max(second) < min(third)

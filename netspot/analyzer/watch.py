@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -11,6 +12,8 @@ from netspot.analyzer.stats import Stat
 from netspot.config import Config, SpotConfig
 from netspot.events import Alarm, Event, Relearn, Sample, State, Window
 from netspot.spot import Spot, Verdict
+
+log = logging.getLogger("netspot.analyzer")
 
 DAY_NS = 86_400 * 10**9
 RECORD_HALVES_NS = 7 * DAY_NS  # the greatest normal value fades: a week shows what a home's days are like
@@ -88,10 +91,14 @@ class Watch:
         return {} if self.spot is None else {**self.spot.state(), "record": self._record}
 
     def restore(self, state: Mapping[str, Any]) -> bool:
-        """Take up what was learned before with the same parameters; False where they differ. Raises ValueError."""
+        """Take up what was learned before with the same parameters; False where they differ."""
         if self.spot is None or not state:
             return False
-        spot = Spot.restore(state)
+        try:
+            spot = Spot.restore(state)
+        except ValueError as error:  # of another version of this program
+            log.warning("%s: %s; it learns anew", self.name, error)
+            return False
         if spot.parameters != self.spot.parameters:
             return False
         self.spot, self._record = spot, float(state.get("record", 0.0))
