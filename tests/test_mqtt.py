@@ -113,9 +113,10 @@ def test_samples_and_thresholds_are_throttled(server, made):
         for number in range(10):
             write(exporter, replace(SAMPLE, up=0.093 * (1 + number / 5000)), replace(SAMPLE, stat="TRAFFIC"))
             time.sleep(0.1)
+        time.sleep(0.5)
         write(exporter, replace(SAMPLE, up=0.2))
-        time.sleep(0.1)
-        assert 2 <= len(listener.of("netspot/pi/stat/R_SYN")) <= 4
+        wait_for(lambda: listener.of("netspot/pi/threshold/R_SYN")[-1]["up"] == 0.2)
+        assert 2 <= len(listener.of("netspot/pi/stat/R_SYN")) <= 5
         assert len(listener.of("netspot/pi/threshold/R_SYN")) == 3  # first, +0.1 %, 0.2
         assert len(listener.of("netspot/pi/threshold/TRAFFIC")) == 1
 
