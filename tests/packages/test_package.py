@@ -50,7 +50,7 @@ def test_built_twice_it_has_the_same_bytes(build: Build, arch: str, suite: str) 
     subprocess.run(
         ["sh", "-c", 'umask 077; exec cross/deb "$@"', "sh", arch, suite],
         cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL,
-        env={**os.environ, "DEB_BUILD_PLACE": "/srv/another place", "TZ": "Asia/Tokyo", "LANG": "C"},
+        env={**os.environ, "DEB_BUILD_PLACE": "/srv/elsewhere", "TZ": "Asia/Tokyo", "LANG": "C"},
     )  # fmt: skip
     assert hashlib.sha256(deb.read_bytes()).hexdigest() == before
 
