@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 APT     := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
-RUN_PACKAGES  := python3 python3-numpy python3-paho-mqtt python3-bottle python3-yaml python3-sdnotify python3-cheroot libpcap0.8
+RUN_PACKAGES  := python3 python3-numpy python3-paho-mqtt python3-bottle python3-yaml python3-sdnotify python3-waitress libpcap0.8
 TEST_PACKAGES := $(RUN_PACKAGES) python3-venv python3-dev python3-pytest python3-hypothesis gcc libc6-dev libpcap-dev \
                  mosquitto mosquitto-clients tcpdump tcpreplay netsniff-ng iproute2 openssl man-db chromium
 

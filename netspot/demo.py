@@ -286,7 +286,9 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
         _say(f"{count:,} packets of {MINUTES} minutes, seed {seed}, at {speed:.0f} times real time")
         if config.web.listen:
             _say(f"look at it on http://{config.web.listen}")
-        service = Service(config, lambda _: Paced(CaptureFile(str(path), PRIVATE), speed), observers=lambda s: [board, *page(s)])
+        service = Service(
+            config, lambda _: Paced(CaptureFile(str(path), PRIVATE), speed), observers=lambda s: [board, *page(s)]
+        )
         try:
             service.run()
             _say(board.text())

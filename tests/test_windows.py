@@ -94,7 +94,10 @@ def test_losses_belong_to_the_window_in_which_they_happened() -> None:
 def test_longer_spans_end_with_the_window_they_end_with() -> None:
     packets = [T0 + i * S // 2 for i in range(50)]
     windows = cut([batch(packets)], ten=10)
-    assert [(w.start_ns - T0, w.span, w.counts["PKTS"]) for w in windows if w.span > 1] == [(0, 10, 20), (10 * S, 10, 20)]
+    assert [(w.start_ns - T0, w.span, w.counts["PKTS"]) for w in windows if w.span > 1] == [
+        (0, 10, 20),
+        (10 * S, 10, 20),
+    ]
 
 
 def test_a_span_that_a_jump_broke_is_not_told() -> None:

@@ -64,7 +64,7 @@ def capture_file(folder: Path, packets: int, *arguments: str) -> None:
 
 
 def instructions(folder: Path) -> None:
-    """Instructions a packet: the difference between a run of 200,000 and one of 100,000 packets, which no noise disturbs."""
+    """Instructions a packet: the difference between runs of 200,000 and 100,000 packets, which no noise disturbs."""
     counts = []
     for packets in (100_000, 200_000):
         path = folder / "some.pcap"
