@@ -99,8 +99,8 @@ class LiveSource:
         now_s = time.monotonic()
         end_s = min(deadline_s, now_s + GATHER_S)
         while now_s < end_s and not self._tap.holds(self._tap.batch_rows):
-            nap_s = max(NAP_S[0], min(NAP_S[1], self._full_s - now_s))
-            time.sleep(min(nap_s, end_s - now_s))
+            nap_s = max(self._full_s - now_s, (now_s - self._looked_s) / 8)  # not many short ones where it lasts longer
+            time.sleep(min(max(NAP_S[0], min(NAP_S[1], nap_s)), end_s - now_s))
             now_s = time.monotonic()
 
     def _expect(self, rows: int) -> None:
