@@ -13,8 +13,8 @@ from netspot.events import Alarm, Event, Health, Incident, Relearn, Sample, Wind
 T = 1_795_514_401_000_000_000
 EVENTS: dict[str, Event] = {
     "stat": Sample("R_SYN", T, 0.0417, "1", 0.093, None, "watching", 1000, 1000),
-    "alarm": Alarm("R_SYN", T, 0.71, "up", 0.093, 3.1e-7, "pi-1", 41, "high", evidence={"top_src": [("192.168.1.23", 0.94)]}),
-    "incident": Incident("pi-1", T, "opened", 42, "port scan", ("R_SYN",), T, None, {"stat": "R_SYN", "value": math.inf}),
+    "alarm": Alarm("R_SYN", T, 0.71, "up", 0.093, 3e-7, "pi-1", 41, "high", evidence={"top_src": [("192.0.2.1", 0.9)]}),
+    "incident": Incident("pi-1", T, "opened", 42, "port scan", ("R_SYN",), T, None, {"value": math.inf}),
     "relearn": Relearn("R_SYN", T, "it stayed outside"),
     "health": Health(T, {"phase": "learning", "rss_bytes": 1}),
 }  # fmt: skip
