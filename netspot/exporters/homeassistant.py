@@ -32,6 +32,11 @@ ICONS = {
     "s": "mdi:timer-outline",
 }
 PRECISION = {"1": 4, "byte": 0, "packet/s": 1, "byte/s": 0, "s": 3}  # decimals shown; 2 for other units
+UNITS: dict[str, tuple[str | None, str | None]] = {  # of a statistic -> Home Assistant's unit, device class
+    "1": (None, None),
+    "byte": ("B", "data_size"),
+    "byte/s": ("B/s", "data_rate"),
+}
 EXPIRE_S = 180  # a value that is older is shown as unavailable, at the soonest
 MUTE_S = 86_400  # the switch mutes for a day: nobody forgets it for ever
 
@@ -102,9 +107,10 @@ class Discovery:
         return parts
 
     def _stat(self, info: StatInfo) -> Component:
-        more: Component = {} if info.unit == "1" else {"unit_of_meas": info.unit}
-        if info.unit == "byte":
-            more = {"unit_of_meas": "B", "dev_cla": "data_size"}
+        unit, device_class = UNITS.get(info.unit, (info.unit, None))
+        more: Component = {"unit_of_meas": unit} if unit else {}
+        if device_class:
+            more["dev_cla"] = device_class
         return self._entity(
             "sensor", f"stat_{slug(info.name)}", info.name, stat_t=f"{self._base}/stat/{topic_level(info.name)}",
             stat_cla="measurement", val_tpl="{{ value_json.value }}",
