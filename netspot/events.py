@@ -46,6 +46,7 @@ class Sample:
     state: State
     learned: int  # [window]
     needed: int  # [window]
+    muted: bool = False  # its alarms are, whatever ``state`` says of learning and alarm
 
 
 @dataclass(frozen=True, slots=True)
