@@ -182,7 +182,7 @@ def test_names_of_statistics_are_made_fit_for_topics(server, made):
 def test_an_alarm_that_began_before_the_exporter_is_active(server, made):
     with listening(server.port, "netspot/pi/alarm") as listener:
         exporter = made(config(server.port))
-        write(exporter, replace(SAMPLE, state="alarm"), replace(SAMPLE, stat="TRAFFIC", state="muted"))
+        write(exporter, replace(SAMPLE, state="alarm"), replace(SAMPLE, stat="TRAFFIC", state="learning", muted=True))
         connected(exporter)
         wait_for(lambda: listener.of("netspot/pi/alarm"))
         state = listener.of("netspot/pi/alarm")[-1]

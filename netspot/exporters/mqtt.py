@@ -94,7 +94,7 @@ class MqttExporter:
         if event.state == "alarm" and event.stat not in self._stats:
             self._node.active.setdefault(event.stat, event.time_ns)  # it began before this exporter did
         self._stats[event.stat] = message
-        if self._node.muted(event.stat, event.state == "muted"):
+        if self._node.muted(event.stat, event.muted or event.state == "muted"):
             self._tell_node()
         if now_s >= self._stat_due_s.get(event.stat, 0.0) and self._link.session:
             self._stat_due_s[event.stat] = now_s + every_s * 0.95  # windows do not close to the millisecond
