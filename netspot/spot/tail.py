@@ -12,9 +12,9 @@ from netspot.spot import gpd, published
 from netspot.spot.quantile import RULES
 
 # A shape fitted to twenty excesses is mostly noise, and extrapolated noise makes thresholds wrong by a factor: the fit
-# counts as if ten more excesses had spoken for the shape 0.1. It is a little above the exponential law's 0, for a
+# counts as if twenty more excesses had spoken for the shape 0.1. It is a little above the exponential law's 0, for a
 # threshold is passed too often rather than too seldom when its law is uncertain.
-PRIOR_EXCESSES, PRIOR_GAMMA = 10, 0.1
+PRIOR_EXCESSES, PRIOR_GAMMA = 20, 0.1
 GAMMA_MIN, GAMMA_MAX = -3.0, 1.0
 # An alarm is learnt as a value passed so many times less often than the threshold, at most.
 LEARN_CAP = 10
@@ -234,13 +234,13 @@ class Tail:
 def shrunk(law: gpd.Law, count: int) -> gpd.Law:
     """`law` fitted to `count` excesses, with its shape kept in bounds and drawn to the prior; its mean stays.
 
-    gamma' = (gamma N + 0.1 * 10) / (N + 10), sigma' = sigma (1 - gamma') / (1 - gamma), as sigma / (1 - gamma) is the
+    gamma' = (gamma N + 0.1 * 20) / (N + 20), sigma' = sigma (1 - gamma') / (1 - gamma), as sigma / (1 - gamma) is the
     mean excess.
 
     Examples
     --------
-    >>> shrunk(gpd.Law(-1.0, 2.0), 100)
-    Law(gamma=-0.9, sigma=1.9)
+    >>> shrunk(gpd.Law(-1.0, 2.0), 180)
+    Law(gamma=-0.89, sigma=1.89)
     """
     gamma = min(max(law.gamma, GAMMA_MIN), GAMMA_MAX)
     gamma = (gamma * count + PRIOR_GAMMA * PRIOR_EXCESSES) / (count + PRIOR_EXCESSES)
