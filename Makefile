@@ -51,7 +51,7 @@ setup-run: ## install what running needs
 $(VENV)/.ready: pyproject.toml Makefile
 	@dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -qq; $(APT) $(TEST_PACKAGES); }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -e '.[dev]'
+	$(BIN)/pip install -q -e '.[dev,libpcap]'
 	@if command -v npm >/dev/null; then npm ci --silent --prefix tests/web; \
 	 else echo 'without npm the tests that drive a browser are skipped'; fi
 	touch $@
