@@ -49,7 +49,8 @@ def in_turn(*commands: list[str]) -> list[Cost]:
 def capture_file(folder: Path, packets: int, *arguments: str) -> None:
     path = folder / f"{packets}.pcap"
     traffic.write(path, packets)
-    peer = ["tcpdump", "-r", str(path), "-w", "/dev/null"]
+    # as root it would otherwise give /dev/null to the user tcpdump, for everybody
+    peer = ["tcpdump", "-Z", "root", "-r", str(path), "-w", "/dev/null"]
     commands = [[*NETSPOT, "run", "-f", str(path), *arguments], [*NETSPOT, "run", "-f", str(folder / "none.pcap")]]
     if shutil.which("tcpdump"):
         commands.append(peer)
