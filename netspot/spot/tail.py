@@ -239,8 +239,8 @@ def shrunk(law: gpd.Law, count: int) -> gpd.Law:
 
     Examples
     --------
-    >>> shrunk(gpd.Law(-1.0, 2.0), 180)
-    Law(gamma=-0.89, sigma=1.89)
+    >>> shrunk(gpd.Law(-1.0, 2.0), 20)
+    Law(gamma=-0.45, sigma=1.45)
     """
     gamma = min(max(law.gamma, GAMMA_MIN), GAMMA_MAX)
     gamma = (gamma * count + PRIOR_GAMMA * PRIOR_EXCESSES) / (count + PRIOR_EXCESSES)
