@@ -192,6 +192,8 @@ def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> 
     Where ``spot.q`` is not set it follows from ``analyzer.false_alarms_per_day``, shared by the tails that are watched.
     """
     chosen = [(name, stats[name.partition("@")[0]], int(name.partition("@")[2] or 1)) for name in names]
+    if config.analyzer.profile == "classic":  # the detector alone decides there
+        chosen = [(name, replace(stat, least=0.0, margin=0.0), span) for name, stat, span in chosen]
     settings = {name: settings_of(config, name) for name, _, _ in chosen}
     tails = sum(settings[name].up + settings[name].down for name, stat, _ in chosen if stat.watched)
     result = []
