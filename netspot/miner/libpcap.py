@@ -1,6 +1,6 @@
 """Live packets through libpcap by way of python-libpcap (the module ``pylibpcap``), for those who ask for it.
 
-It hands out packets one by one, each as a tuple and a bytes object of its own: about ten times the ring's cost a
+It hands out packets one by one, each as a tuple and a bytes object of its own: about four times the ring's cost a
 packet (docs/capture.md has figures). Here as many as the kernel says are there are drawn at once, in C, joined and
 decoded as one batch, so that no Python runs for a packet.
 
