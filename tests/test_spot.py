@@ -242,6 +242,13 @@ def test_a_shift_that_raises_no_alarm_is_learnt_anew_too():
     assert verdicts[-1] == Verdict("excess", "up", relearning=True)
 
 
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
+@pytest.mark.parametrize("down", [False, True])
+def test_a_stream_that_has_not_changed_is_not_learnt_anew(level, down):
+    spot = Spot(q=1e-3, n_init=200, level=level, down=down)
+    assert not any(spot.update(x).relearning for x in stream(SEED, 10_000))
+
+
 def test_an_episode_does_not_erase_what_was_learnt():
     values = stream(SEED, 3000)
     spot = watching(values[:1000])

@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=REPORT_SEED, help="seed of the first stream")
     args = parser.parse_args()
     seeds = range(args.seed, args.seed + args.runs)
-    print("| stream | tail | q | alarms / (q n): mean | most | longest step [ms] |")
+    print("| stream | tail | q | alarms / (q n): mean | most | longest step [ms] |\n|---|---|---|---|---|---|")
     for name, (draw, bounds) in STREAMS.items():
         for up in (True, False):
             for q in (1e-3, 1e-4):

@@ -39,7 +39,7 @@ def score(q: float, n_init: int, **options: object) -> tuple[float, float, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    print("| q | n_init | TPR | FPR | compat libspot: TPR | FPR |")
+    print("| q | n_init | TPR | FPR | compat libspot: TPR | FPR |\n|---|---|---|---|---|---|")
     for q in (1e-3, 5e-4, 1e-4, 1e-5):
         for n_init in (1000, 2000):
             tpr, fpr, relearnt = score(q, n_init)

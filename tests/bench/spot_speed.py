@@ -39,6 +39,7 @@ def windows(options: dict[str, object], values: list[float]) -> list[float]:
 def main() -> None:
     values = np.random.default_rng(20_000).standard_normal(2 * VALUES).tolist()
     print("| detector | normal value [us] | mean, fits included [us] | a window of 20: median [us] | 99 % | most |")
+    print("|---|---|---|---|---|---|")
     for name, options in (
         ("default", {}),
         ("max_excess 200", {"max_excess": 200}),
