@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from netspot.errors import SourceError
-from netspot.miner.decode import HomeNets, decode
-from netspot.packets import ACK, COLUMNS, FIN, SYN, PacketBatch
+from netspot.miner.decode import HomeNets
+from netspot.packets import ACK, COLUMNS, FIN, SYN
 from tests import frames as f
 
 TCP = f.tcp(SYN | ACK, sport=1234, dport=80)
@@ -249,22 +249,6 @@ def test_keys_of_ipv6_addresses_are_spread_and_never_those_of_ipv4() -> None:
 # ---- batches -------------------------------------------------------------------------------------------------------
 
 MIXED = [f.eth(IP), f.eth(f.vlan(f.ip6(f.ext6(TCP)))), f.eth(f.arp()), b"", f.eth(f.ip4(f.tcp(FIN), options=bytes(8)))]
-
-
-def same(a: PacketBatch, b: PacketBatch) -> bool:
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in COLUMNS)
-
-
-def test_what_the_kernel_tells_gives_the_same_columns() -> None:
-    """The ring hands over the network header's offset and the protocol, with a tag stripped or left in place."""
-    batch = f.batch(MIXED)
-    network = batch.frames.start + np.array([14, 18, 14, 0, 14])
-    told = decode(batch.frames, batch.ts_ns, batch.wire_len, f.PRIVATE, 0, network=(network, batch.ethertype))
-    assert same(told, batch)
-    network = batch.frames.start + np.array([14, 14, 14, 0, 14])
-    ethertype = np.array([0x800, 0x8100, 0x806, 0, 0x800], np.uint16)
-    tagged = decode(batch.frames, batch.ts_ns, batch.wire_len, f.PRIVATE, 0, network=(network, ethertype))
-    assert same(tagged, batch)
 
 
 def test_no_rows() -> None:

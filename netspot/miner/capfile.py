@@ -17,7 +17,7 @@ from netspot.miner.records import MAX_RECORD
 from netspot.miner.stream import Stream
 from netspot.packets import Frames, PacketBatch, nothing
 
-CHUNK = 3 << 20  # of the file that is in memory at a time [byte]
+CHUNK = 1 << 22  # of the file that is in memory at a time [byte]
 OVERRUN = 1 << 17  # zeros behind it, into which the last chains of records may step
 MOST = 16_384  # packets in a batch: some 350 bytes each while they are decoded
 

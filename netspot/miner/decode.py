@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,14 @@ U64s = NDArray[np.uint64]
 
 PAD = 256  # readable bytes that must follow the last frame in ``Frames.data``, so that a gather needs no bound per row
 MAX_EXTENSIONS = 8  # IPv6 extension headers that are looked through
+IP_HEADER = np.dtype(
+    {  # of IPv4 without options, and of the transport behind it
+        "names": ["word", "fragment", "proto", "src", "dst", "transport", "sport", "dport", "type", "flags"],
+        "formats": [">u4", ">u2", "u1", ">u4", ">u4", "V16", ">u2", ">u2", "u1", ">u2"],
+        "offsets": [0, 6, 9, 12, 16, 20, 20, 22, 20, 32],
+        "itemsize": 40,
+    }
+)
 HOP_BY_HOP, ICMP, TCP, UDP, ROUTING, FRAGMENT, AH, ICMP6, OPTIONS = 0, 1, 6, 17, 43, 44, 51, 58, 60
 
 
@@ -53,44 +60,50 @@ def decode(
     home: HomeNets,
     until_ns: int,
     dropped: int = 0,
-    network: tuple[NDArray[Any], NDArray[Any]] | None = None,
 ) -> PacketBatch:
-    """Decode the headers of ``frames``.
+    """Decode the headers of ``frames``, whatever their bytes are. SourceError where the link type is unknown.
 
-    ``network``, from sources that know it (the ring), is (offset of the network header, ethertype) of each row; it
-    spares the link layer. Whatever the bytes are, this does not raise; SourceError where the link type is unknown.
+    A batch of 16,000 small Ethernet frames takes about 320 instructions a packet: a third for the gather and the fields
+    that it holds in network byte order, a fifth for some 200 numpy calls, the rest for masks and home networks.
     """
-    link = locate(frames, *network) if network is not None else locate(frames)
+    link = locate(frames)
     ethertype, header = link.ethertype, link.header
     assert header is not None
-    is_ipv4, is_ipv6, is_arp = ethertype == IPV4, ethertype == IPV6, (ethertype == ARP) | (ethertype == RARP)
+    is_ipv4, is_ipv6, is_arp = ethertype == IPV4, ethertype == IPV6, ethertype == ARP
     available = frames.captured.astype(np.int32) - link.network
     blank(header, np.flatnonzero((available < 40) & ~(is_ipv4 & (available >= 20))), available)
     other = np.flatnonzero(~is_ipv4)
+    is_arp[other] |= ethertype[other] == RARP
     is_ipv6[other] &= (header[other, 0] >> 4 == 6) | (available[other] == 0)
     six, arp = other[is_ipv6[other]], other[is_arp[other]]
     header6, header_arp = header[six], header[arp]
     header[other] = 0  # so that all fields of IPv4 are 0 in other rows
 
-    word = field(header, 0, ">u4")
-    wrong = np.flatnonzero(is_ipv4 & (word - np.uint32(0x45000000) >= np.uint32(0x0B000000)))
-    header[wrong] = word[wrong] = 0  # another version, or a header of less than 20 bytes
+    fields = header.view(IP_HEADER)[:, 0]
+    word = fields["word"].astype(np.uint32)
     ip_len = word & np.uint32(0xFFFF)
-    offload = np.flatnonzero((ip_len == 0) & (word != 0) & (available >= 4))  # segmentation offload leaves it open
+    odd = np.flatnonzero(is_ipv4 & ((ip_len == 0) | (word - np.uint32(0x45000000) >= np.uint32(0x0B000000))))
+    wrong = odd[word[odd] - np.uint32(0x45000000) >= np.uint32(0x0B000000)]
+    header[wrong] = word[wrong] = ip_len[wrong] = 0  # another version, or a header of less than 20 bytes
+    offload = odd[(word[odd] != 0) & (available[odd] >= 4)]  # segmentation offload leaves the length open
     ip_len[offload] = _on_wire(wire_len, link.network, offload)
-    position = (word >> 22 & 60).view(np.int32)  # of the transport header, from the network header [byte]
-    ip_proto = header[:, 9].copy()
-    fragment = field(header, 6, ">u2")
+    position = (word >> np.uint32(22) & np.uint32(60)).view(
+        np.int32
+    )  # of the transport, from the network header [byte]
+    ip_proto = fields["proto"].copy()
+    fragment = fields["fragment"].astype(np.uint16)
     is_fragment = fragment & 0x3FFF != 0
     has_addr = (position >= 20) & (available >= 20) & (position <= ip_len.view(np.int32))
     has_l4 = (fragment & 0x1FFF == 0) & has_addr
     header[np.flatnonzero(is_ipv4 & ~has_addr), 12:20] = 0
-    src, dst = field(header, 12, ">u4"), field(header, 16, ">u4")
+    src, dst = fields["src"].astype(np.uint32), fields["dst"].astype(np.uint32)
     src_home, dst_home = np.split(_home4(np.concatenate((src, dst)), home), 2)
     src_home &= has_addr
     dst_home &= has_addr
     dst_multicast = (dst & 0xF0000000 == 0xE0000000) | (dst == 0xFFFFFFFF)
     src_key, dst_key = src.astype(np.uint64), dst.astype(np.uint64)
+    ip_version = is_ipv4.view(np.uint8) << 2
+    ip_version[six] = 6
     if len(six):
         payload = field(header6, 4, ">u2").astype(np.uint32)
         ip_len[six] = (payload + 40) * (available[six] >= 6)
@@ -112,14 +125,13 @@ def decode(
     _skip_extensions(frames, rows, link.network, inside, is_ipv6, ip_proto, position, is_fragment, has_l4)
     is_tcp, is_udp = has_l4 & (ip_proto == TCP), has_l4 & (ip_proto == UDP)
     is_icmp, is_icmp6 = has_l4 & (ip_proto == ICMP) & is_ipv4, has_l4 & (ip_proto == ICMP6) & is_ipv6
-    transport = header[:, 20:36]
     elsewhere = np.flatnonzero(has_l4 & (position != 20))
     if len(elsewhere):
         start = frames.start[elsewhere] + link.network[elsewhere] + position[elsewhere]
-        transport[elsewhere] = gather(frames.data, start, 16)
+        fields["transport"][elsewhere] = gather(frames.data, start, 16).view("V16")[:, 0]
     left = inside - position
     has_ports = (is_tcp | is_udp) & (left >= 4)
-    flags = field(transport, 12, ">u2")
+    flags = fields["flags"].astype(np.uint16)
     has_flags = is_tcp & (left >= 14) & (flags >= 0x5000)  # a header has five words at least
     arp_op, arp_ip = _arp(header_arp, arp, available)
     return PacketBatch(
@@ -131,7 +143,7 @@ def decode(
         src_mac=link.src_mac,
         is_broadcast=link.is_broadcast,
         is_multicast=link.is_multicast,
-        ip_version=_only(np.uint8(4), is_ipv4) | _only(np.uint8(6), is_ipv6),
+        ip_version=ip_version,
         ip_len=ip_len,
         ip_proto=ip_proto,
         src_key=src_key,
@@ -141,11 +153,11 @@ def decode(
         dst_multicast=dst_multicast,
         has_addr=has_addr,
         is_fragment=is_fragment,
-        src_port=field(transport, 0, ">u2") * has_ports,
-        dst_port=field(transport, 2, ">u2") * has_ports,
+        src_port=fields["sport"].astype(np.uint16) * has_ports,
+        dst_port=fields["dport"].astype(np.uint16) * has_ports,
         has_ports=has_ports,
         tcp_flags=_only(flags.astype(np.uint8), has_flags),
-        icmp_type=_only(transport[:, 0], (is_icmp | is_icmp6) & (left >= 1)),
+        icmp_type=_only(fields["type"], (is_icmp | is_icmp6) & (left >= 1)),
         arp_op=arp_op,
         arp_ip=arp_ip,
         is_ipv4=is_ipv4,
@@ -159,7 +171,7 @@ def decode(
     )
 
 
-def _only(values: Bytes | np.uint8, mask: Bools) -> Bytes:
+def _only(values: Bytes, mask: Bools) -> Bytes:
     """``values`` where ``mask`` is set, else 0: a multiplication of bytes costs ten times more."""
     return values & (-mask.view(np.int8)).view(np.uint8)
 

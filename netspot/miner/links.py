@@ -29,15 +29,9 @@ from netspot.packets import Frames
 ETHERNET, PPI = 1, 192
 
 
-def locate(frames: Frames, network: NDArray[Any] | None = None, ethertype: NDArray[Any] | None = None) -> Link:
-    """Find the network header of each frame, and gather it. SourceError where nobody decodes the link type.
-
-    ``network`` (offset in ``frames.data``) and ``ethertype`` where the kernel has told them already.
-    """
-    if network is None or ethertype is None:
-        link = parser(frames.link_type)(frames)
-    else:
-        link = _told(frames, (network - frames.start).astype(np.int32), ethertype)
+def locate(frames: Frames) -> Link:
+    """Find the network header of each frame, and gather it. SourceError where nobody decodes the link type."""
+    link = parser(frames.link_type)(frames)
     if link.header is None:
         link = link._replace(header=gather(frames.data, frames.start + link.network, NETWORK))
     unwrap(frames, link)
@@ -50,16 +44,6 @@ def parser(link_type: int) -> Parser:
         return LINKS[link_type][1]
     known = ", ".join(f"{name} {number}" for number, (name, _) in sorted(LINKS.items()))
     raise SourceError(f"link type {link_type} ({FOREIGN.get(link_type, 'unknown')}) is not decoded; known are {known}")
-
-
-def _told(frames: Frames, offset: NDArray[np.int32], ethertype: NDArray[Any]) -> Link:
-    """What the kernel tells, completed by the hardware addresses where the frames begin with them."""
-    told = plain(frames, offset, ethertype)
-    if frames.link_type != ETHERNET:
-        return told
-    link = _ethernet(frames)
-    header = link.header if (told.network == link.network).all() else None
-    return link._replace(network=told.network, ethertype=told.ethertype, header=header)
 
 
 def _ethernet(frames: Frames) -> Link:

@@ -116,10 +116,10 @@ def _steps(
     """
     steps = np.empty((number + 1, len(starts)), np.int64)
     steps[0] = starts
-    for k in range(number):
-        np.add(steps[k], lengths[k * extra :][steps[k]], out=steps[k + 1])
+    for k, (before, after) in enumerate(zip(steps, steps[1:], strict=False)):
+        np.add(before, lengths[k * extra :][before], out=after)
         if end is not None:
-            np.minimum(steps[k + 1], end - (k + 1) * extra, out=steps[k + 1])
+            np.minimum(after, end - (k + 1) * extra, out=after)
     steps += extra * np.arange(number + 1)[:, None]
     return steps
 
