@@ -1,0 +1,177 @@
+"""Statistics under watch: values, floors, spans, the budget, and what a detector's verdict becomes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from netspot.analyzer import Analyzer, Watch, rules, watches
+from netspot.analyzer.stats import PROFILES, STATS, Stat, known
+from netspot.analyzer.stats.base import number
+from netspot.config import AnalyzerConfig, Config, SpotConfig
+from netspot.events import Alarm, Event, Relearn, Sample, Window
+from netspot.miner.counters import COUNTERS, WINDOW_COUNTERS
+from netspot.spot import Spot
+
+S = 10**9
+T0 = 1_700_000_000 * S
+COUNT = Stat("X", "port", "a number", ("X",), number, least=10, margin=2)
+
+
+def window(second: int, value: float, span: int = 1, **more: float) -> Window:
+    return Window(T0 + (second - span) * S, T0 + second * S, {"X": value, **more}, 0, float(span), span)
+
+
+def spot(**options: object) -> Spot:
+    return Spot(**{"q": 1e-3, "n_init": 100, "level": 0.9, **options})  # type: ignore[arg-type]
+
+
+def fed(watch: Watch, values: list[float], start: int = 0) -> tuple[list[Sample], list[Event]]:
+    samples, events = [], []
+    for i, value in enumerate(values, start + 1):
+        sample, happened = watch.step(window(i, value, watch.span))
+        samples.append(sample)
+        events += happened
+    return samples, events
+
+
+def quiet(n: int = 200) -> list[float]:
+    return np.random.default_rng(1).poisson(2, n).astype(float).tolist()
+
+
+@pytest.mark.parametrize("stat", STATS.values(), ids=lambda stat: stat.name)
+def test_every_statistic(stat: Stat) -> None:
+    """Documented, made of counters that exist, silent about an empty window or at least within its range."""
+    assert stat.help and stat.unit
+    assert set(stat.needs) <= {*COUNTERS, *WINDOW_COUNTERS}
+    value = stat.compute(*(S if need.endswith("_TIME") else 0 for need in stat.needs))
+    assert math.isnan(value) or stat.range[0] <= value <= stat.range[1]
+    assert stat.watched is False or stat.compute(*range(1, len(stat.needs) + 1)) >= 0
+
+
+def test_profiles_name_what_there_is() -> None:
+    for profile in PROFILES.values():
+        assert len(set(profile)) == len(profile)
+        assert {name.partition("@")[0] for name in profile} <= set(STATS)
+
+
+def test_an_alarm_is_told_once_and_cleared_after_quiet_windows() -> None:
+    watch = Watch("X", COUNT, 1, spot(), clear_after=3)
+    fed(watch, quiet())
+    samples, events = fed(watch, [50, 60, 2, 2, 50, 2, 2, 2, 2], 200)
+    assert [(e.event_type, e.value) for e in events if isinstance(e, Alarm)] == [("up", 50), ("cleared", 2)]
+    assert events[0].time_ns == T0 + 201 * S and events[1].time_ns == T0 + 208 * S
+    assert events[0].threshold < 50 and 0 < events[0].probability < 1e-3
+    assert [s.state for s in samples] == ["alarm"] * 7 + ["watching"] * 2
+
+
+def test_what_nobody_cares_for_and_what_was_nearly_seen_before_is_no_alarm() -> None:
+    rare = Watch("X", COUNT, 1, spot())
+    assert fed(rare, [0.0] * 200 + [9.0])[1] == []  # the law says impossible; fewer than ten are nobody's business
+    assert [e.value for e in fed(rare, [19.0], 300)[1]] == [19.0]
+    busy = Watch("X", COUNT, 1, spot())
+    fed(busy, [*quiet(), 9.0])
+    samples, events = fed(busy, [17.0], 300)
+    assert events == [] and samples[0].up == pytest.approx(18, abs=1e-3)  # twice the greatest of late
+    assert [e.threshold for e in fed(busy, [70.0], 301)[1]] == pytest.approx([34.0], abs=0.01)
+
+
+def test_an_incident_moves_the_floor_only_a_little() -> None:
+    watch = Watch("X", COUNT, 60, spot(learn="discard"), clear_after=1)
+    fed(watch, quiet())
+    before = watch.floor
+    fed(watch, [500.0, 2.0], 300)
+    assert before < watch.floor <= 1.25 * before
+
+
+def test_a_longer_span_learns_a_new_level_after_long_alarms_only() -> None:
+    watch = Watch("X", COUNT, 10, spot(relearn_after=0), clear_after=1, relearn_after=5)
+    fed(watch, quiet())
+    _, events = fed(watch, [900.0] * 6, 300)
+    assert [type(e) for e in events] == [Alarm, Alarm, Relearn]
+    assert events[1].event_type == "cleared" and watch.spot is not None and watch.spot.learned == 1
+
+
+def test_partial_windows_and_silence_teach_nothing() -> None:
+    watch = Watch("X", replace(COUNT, compute=lambda count: count or math.nan), 1, spot())
+    watch.step(replace(window(1, 5), seconds=0.5))
+    fed(watch, [0.0] * 5)
+    assert watch.spot is not None and watch.spot.learned == 0
+    watch.step(window(10, 5))
+    assert watch.spot.learned == 1
+
+
+def test_what_was_learned_outlives_a_restart_unless_parameters_changed() -> None:
+    one, same, other = (Watch("X", COUNT, 1, spot(q=q)) for q in (1e-3, 1e-3, 1e-4))
+    fed(one, [*quiet(), 9.0])
+    assert same.restore(one.state()) and same.floor == one.floor
+    assert fed(same, [30.0], 300)[1] == fed(one, [30.0], 300)[1] != []
+    assert not other.restore(one.state()) and not other.restore({})
+
+
+def test_the_budget_is_shared() -> None:
+    config = Config(analyzer=AnalyzerConfig(false_alarms_per_day=2))
+    chosen = watches(config, STATS, ["RST", "DNS@10", "UP_BYTES@60", "PERF"])
+    q = {watch.name: watch.spot.parameters["q"] for watch in chosen if watch.spot}
+    assert q == pytest.approx({"RST": 2 / 86400 / 3, "DNS@10": 20 / 86400 / 3, "UP_BYTES@60": 120 / 86400 / 3})
+    assert sum(q[w.name] * 86400 / w.span for w in chosen if w.spot) == pytest.approx(2)
+
+
+def test_an_explicit_q_wins_and_a_span_may_have_its_own_section() -> None:
+    config = Config(spot_stats={"RST": SpotConfig(q=1e-3), "RST@10": SpotConfig(q=2e-3, down=True)})
+    by_name = {watch.name: watch.spot for watch in watches(config, STATS, ["RST", "RST@10", "RST@60"])}
+    assert [spot.parameters["q"] for spot in by_name.values() if spot] == [1e-3, 2e-3, 1e-3]
+    assert by_name["RST@10"] is not None and by_name["RST@10"].parameters["down"]
+
+
+def test_longer_spans_learn_in_the_same_time() -> None:
+    config = Config(spot=SpotConfig(n_init=1000, level=0.98, depth=50))
+    spots = [watch.spot for watch in watches(config, STATS, ["RST", "RST@10", "RST@60"])]
+    assert [(s.parameters["n_init"], s.parameters["depth"]) for s in spots if s] == [(1000, 50), (100, 5), (20, 0)]
+    assert [s.parameters["level"] for s in spots if s] == pytest.approx([0.98, 0.9, 0.7])
+
+
+def test_classic_leaves_it_to_the_detector() -> None:
+    for watch in watches(Config(analyzer=AnalyzerConfig(profile="classic")), STATS, PROFILES["classic"]):
+        assert watch.floor == 0
+
+
+def test_only_statistics_of_the_windows_span_are_stepped() -> None:
+    analyzer = Analyzer([Watch("X", COUNT, 1, spot()), Watch("X@10", COUNT, 10, spot())], "pi")
+    assert [sample.stat for sample in analyzer.step(window(1, 1))[0]] == ["X"]
+    assert [sample.stat for sample in analyzer.step(window(10, 1, 10))[0]] == ["X@10"]
+    assert analyzer.progress == (1, 100)
+
+
+def test_muted_alarms_are_counted_and_begin_no_incident() -> None:
+    analyzer = Analyzer([Watch("X", COUNT, 1, spot())], "pi", mute=rules([{"stat": "X"}]))
+    for i, value in enumerate([*quiet(), 50.0], 1):
+        _, events = analyzer.step(window(i, value))
+    assert [(type(e), e.muted, e.id) for e in events if isinstance(e, Alarm)] == [(Alarm, True, "")] and len(
+        events
+    ) == 1
+    assert (analyzer.alarms, analyzer.muted) == (1, 1)
+
+
+def test_a_statistic_muted_by_command_says_so() -> None:
+    analyzer = Analyzer([Watch("X", COUNT, 1, spot())], "pi")
+    for i, value in enumerate(quiet(), 1):
+        analyzer.step(window(i, value))
+    analyzer.mute(["X"], T0 + 250 * S)
+    samples, events = analyzer.step(window(201, 2))
+    assert samples[0].state == "muted"
+    _, events = analyzer.step(window(202, 90))
+    assert [e.muted for e in events if isinstance(e, Alarm)] == [True]
+    analyzer.mute(["X"], 0)
+    for i in range(203, 220):
+        analyzer.step(window(i, 2))
+    _, events = analyzer.step(window(220, 900))
+    assert [type(e).__name__ for e in events] == ["Alarm", "Incident"] and not events[0].muted
+
+
+def test_own_statistics_join() -> None:
+    stats = known({"R_X": {"value": "SYN / (TCP + 1)", "range": (0, 1)}}, COUNTERS)
+    assert stats["R_X"].needs == ("SYN", "TCP") and stats["R_X"].compute(1, 3) == 0.25
