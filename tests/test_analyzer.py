@@ -75,7 +75,7 @@ def test_what_nobody_cares_for_and_what_was_nearly_seen_before_is_no_alarm() -> 
     busy = Watch("X", COUNT, 1, spot())
     fed(busy, [*quiet(), 9.0])
     samples, events = fed(busy, [17.0], 300)
-    assert events == [] and samples[0].up == pytest.approx(18, abs=1e-3)  # twice the greatest of late
+    assert events == [] and samples[0].up == pytest.approx(34, abs=1e-3)  # twice the greatest of late
     assert [e.threshold for e in fed(busy, [70.0], 301)[1]] == pytest.approx([34.0], abs=0.01)
 
 
