@@ -13,6 +13,7 @@ like a record, and all advance together, a few numpy calls a step. The places ar
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -116,7 +117,7 @@ def _steps(
     """
     steps = np.empty((number + 1, len(starts)), np.int64)
     steps[0] = starts
-    for k, (before, after) in enumerate(zip(steps, steps[1:], strict=False)):
+    for k, (before, after) in enumerate(pairwise(steps)):
         np.add(before, lengths[k * extra :][before], out=after)
         if end is not None:
             np.minimum(after, end - (k + 1) * extra, out=after)
