@@ -114,7 +114,23 @@ class Listener:
 
     def __init__(self, port: int, *topics: str, options: tuple[str, ...] = (), inside: tuple[str, ...] = ()) -> None:
         self.messages: list[dict] = []
-        command = [*inside, "mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-F", "%j", *options]
+        self.subscribed = threading.Event()
+        command = [
+            *inside,
+            "stdbuf",
+            "-oL",
+            "mosquitto_sub",
+            "-d",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-q",
+            "1",
+            "-F",
+            "%j",
+            *options,
+        ]
         for topic in topics:
             command += ["-t", topic]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -124,7 +140,10 @@ class Listener:
     def _read(self) -> None:
         assert self.process.stdout
         for line in self.process.stdout:
-            self.messages.append(json.loads(line) | {"at": time.time()})
+            if line.startswith(b"{"):
+                self.messages.append(json.loads(line) | {"at": time.time()})
+            elif line.startswith(b"Subscribed"):
+                self.subscribed.set()
 
     def of(self, topic: str) -> list[dict]:
         """The payloads on ``topic``, or below it where it ends in ``/``, decoded where they are JSON."""
@@ -148,8 +167,8 @@ def _decoded(payload: str) -> object:
 @contextmanager
 def listening(port: int, *topics: str, options: tuple[str, ...] = ()) -> Iterator[Listener]:
     listener = Listener(port, *topics, options=options)
-    time.sleep(0.15)  # until it has subscribed
     try:
+        assert listener.subscribed.wait(10), "mosquitto_sub could not subscribe"
         yield listener
     finally:
         listener.close()

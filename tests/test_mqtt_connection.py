@@ -16,13 +16,14 @@ import pytest
 from netspot.config import MqttConfig
 from netspot.errors import ConfigError, NetspotError
 from netspot.exporters import link as link_module
+from netspot.exporters import mqtt as mqtt_module
 from netspot.exporters import talk as talk_module
 from netspot.exporters.client import PAHO_2
 from netspot.exporters.link import Link
 from netspot.exporters.mqtt import MqttExporter
 from netspot.exporters.talk import Presence
 from tests.broker import broker, free_port, listening, needs_mosquitto, wait_for
-from tests.test_mqtt import ALARM, CONTEXT, config, connected, drained, numbered, write
+from tests.test_mqtt import ALARM, CONTEXT, INCIDENT, config, connected, drained, numbered, write
 
 pytestmark = [
     needs_mosquitto,
@@ -235,18 +236,22 @@ def test_access_rules_that_swallow_everything_are_noticed(folder, protocol, monk
 
 
 @pytest.mark.skipif(not PAHO_2, reason="paho 1.6 does not tell the reason code of an acknowledgement")
-def test_an_alarm_that_is_refused_is_not_lost(folder, monkeypatch):
-    monkeypatch.setattr(link_module, "BACKOFF_S", (0.1, 0.3))
-    (folder / "acl").write_text("user pi\ntopic readwrite netspot/pi/status\n")
-    with broker(folder, PASSWORD) as server:
+def test_an_alarm_that_is_refused_waits_and_lets_others_pass(folder, monkeypatch):
+    monkeypatch.setattr(mqtt_module, "RETRY_S", 0.3)
+    login = ("-u", "pi", "-P", "secret")
+    (folder / "acl").write_text("user pi\ntopic readwrite netspot/pi/status\ntopic readwrite netspot/pi/incident\n")
+    with broker(folder, PASSWORD) as server, listening(server.port, "netspot/#", options=login) as listener:
         exporter = MqttExporter(config(server.port, username="pi", password="secret", protocol="5"), CONTEXT)
         exporter.start()
-        write(exporter, ALARM)
-        wait_for(lambda: exporter.poll() or "not authorised" in exporter.health()["reason"])
-        assert exporter.health()["spool"] == 1
+        write(exporter, *numbered(0, 80), INCIDENT)
+        wait_for(lambda: exporter.poll() or listener.of("netspot/pi/incident"))
+        assert "netspot/pi/alarm/R_SYN is refused" in exporter.health()["reason"]
+        wait_for(lambda: exporter.poll() or exporter.health()["spool"] == 80)
+        assert exporter.health()["connected"]
         (folder / "acl").write_text(ACL)
         server.signal(signal.SIGHUP)
         drained(exporter)
+        wait_for(lambda: [a["seq"] for a in listener.of("netspot/pi/alarm/R_SYN")][-1:] == [79])
         exporter.close()
 
 

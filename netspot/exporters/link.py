@@ -46,7 +46,7 @@ class Link:
     ) -> None:
         check(config)
         self.session = 0  # grows with every connection that works; 0 while there is none
-        self.reason = "not connected yet"  # why there is no connection, or ""
+        self.reason = "not connected yet"  # why there is no connection, or what the broker refuses, or ""
         self.acks: deque[tuple[int, bool]] = deque()  # (token, accepted), bounded by what the owner has in flight
         self.published = 0
         self.connects = 0
@@ -178,9 +178,14 @@ class Link:
 
     def _tell(self, reason: str) -> None:
         self.failures += 1
+        self._up_told = self._up_told and reason == self._told
+        self.complain(reason)
+
+    def complain(self, reason: str) -> None:
+        """Show ``reason`` until the next connection, and log it once, not at every attempt."""
         self.reason = reason
-        if reason != self._told:  # once, not at every attempt
-            self._told, self._up_told = reason, False
+        if reason != self._told:
+            self._told = reason
             log.warning("MQTT %s: %s; tried again by itself", self.where, reason)
 
     def connected(self, session_note: str) -> None:

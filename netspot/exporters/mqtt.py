@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from netspot.exporters.requests import Requests
 
 IN_FLIGHT = 50  # spooled events sent and not yet acknowledged; each poll sends as many at most
+EVENT_BYTES = 65_536  # an alarm that is larger goes without its evidence
+RETRY_S = 60.0  # until the broker is asked again for what it refused
 FOUND = 1000  # retained messages of an earlier run that are looked at
 MOVED = 0.001  # a threshold that moved by less is not told again
 TIDY_S = 1.0  # after a connection, when what an earlier run has retained must have come
@@ -50,7 +52,9 @@ class MqttExporter:
         self._session = 0
         self._sent = 0  # newest spooled id sent in this session
         self._waiting: set[int] = set()  # spooled ids sent and not yet acknowledged
-        self._refused = 0  # samples that the link could not queue
+        self._unsent = 0  # samples that the link could not queue
+        self._refused = 0  # spooled events that the broker does not accept: tried again at ``_retry_at_s``
+        self._retry_at_s = math.inf
         self._health_due_s = 0.0
         self._phase: Any = None
         self._newest_health: Message | None = None
@@ -98,7 +102,7 @@ class MqttExporter:
             self._tell_node()
         if now_s >= self._stat_due_s.get(event.stat, 0.0) and self._link.session:
             self._stat_due_s[event.stat] = now_s + every_s * 0.95  # windows do not close to the millisecond
-            self._refused += not self._link.send(
+            self._unsent += not self._link.send(
                 f"{self.base}/stat/{topic_level(event.stat)}", message.json, hurry=False
             )
         self._threshold(event, message, now_s)
@@ -132,7 +136,8 @@ class MqttExporter:
     # -- the spool ---------------------------------------------------------------------------------------------------
 
     def _keep(self, topic: str, message: Message) -> None:
-        self._spool.append(topic, message.json)
+        small = len(message.json) <= EVENT_BYTES  # a broker may hang up on a large one, again and again
+        self._spool.append(topic, message.json if small else encode({**message, "evidence": {}}))
         self._unsynced = True
 
     def poll(self) -> None:
@@ -143,14 +148,15 @@ class MqttExporter:
             self._take_acks()
         if link.session != self._session:
             self._session = link.session
-            self._sent = 0
-            self._waiting.clear()
+            self._begin()
             if link.session:
                 self._tidy_at_s = time.monotonic() + TIDY_S
                 self._tell_states()
-        if self._session and len(self._spool) > len(self._waiting) < IN_FLIGHT:
-            self._pump()
         now_s = time.monotonic()
+        if now_s >= self._retry_at_s:
+            self._begin()
+        if self._session and len(self._spool) - self._refused > len(self._waiting) < IN_FLIGHT:
+            self._pump()
         if now_s >= self._announce_at_s:
             self._announce()
         if now_s >= self._tidy_at_s:
@@ -158,14 +164,22 @@ class MqttExporter:
         if self._unsynced and now_s >= self._sync_due_s:
             self._sync(now_s)
 
+    def _begin(self) -> None:
+        """Send everything that is in the spool, once more where it must be."""
+        self._sent, self._refused, self._retry_at_s = 0, 0, math.inf
+        self._waiting.clear()
+
     def _take_acks(self) -> None:
         done = set()
         while self._link.acks:
             token, accepted = self._link.acks.popleft()
+            self._waiting.discard(token)
             if accepted:
                 done.add(token)
+            else:  # by its access rules, say: those behind it go on
+                self._refused += 1
+                self._retry_at_s = time.monotonic() + RETRY_S
         self._spool.delete(done)
-        self._waiting -= done
 
     def _pump(self) -> None:
         for event in self._spool.pending(self._sent, IN_FLIGHT - len(self._waiting)):
@@ -260,7 +274,7 @@ class MqttExporter:
             reason = f"the network thread has not moved for {silent_s:.0f} s"
         return {
             "connected": bool(link.session), "reason": reason, "published": link.published,
-            "connects": link.connects, "dropped": self._refused + self._spool.dropped, "spool": len(self._spool),
+            "connects": link.connects, "dropped": self._unsent + self._spool.dropped, "spool": len(self._spool),
         }  # fmt: skip
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ class Talk:
         self.refused_version = False
         self.silent = False  # closed without a word: an old broker, perhaps, that does not know version 5
         self._answered = False
-        self._tokens: dict[int, int | None] = {}
+        self._unacknowledged: dict[int, Outgoing] = {}  # by message id, not acknowledged yet
         self._ended: str | None = None
         self._hello_mid: int | None = None
         self._verified = False
@@ -126,7 +126,7 @@ class Talk:
             message = link.outbox.popleft()
             if message.session == link.session:
                 self._publish(message)
-            if len(self._tokens) >= UNACKNOWLEDGED:
+            if len(self._unacknowledged) >= UNACKNOWLEDGED:
                 break
 
     def _publish(self, message: Outgoing) -> None:
@@ -134,7 +134,7 @@ class Talk:
         info = self._client.publish(message.topic, message.payload, message.qos, message.retain, **more)
         self._link.published += 1
         if message.qos:
-            self._tokens[info.mid] = message.token
+            self._unacknowledged[info.mid] = message
         self._client.loop_write()
 
     def _goodbye(self) -> str:
@@ -149,7 +149,7 @@ class Talk:
             if not said and not link.outbox and link.presence:
                 self._publish(Outgoing(link.session, link.presence.topic, link.presence.offline, 1, True))
                 said = True
-            if said and not self._tokens and not self._client.want_write():
+            if said and not self._unacknowledged and not self._client.want_write():
                 break
             poll.modify(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
             self._turn(poll, sock, 0.05)
@@ -208,11 +208,13 @@ class Talk:
             elif self._acks_tell():
                 self._verify()
             return
-        token = self._tokens.pop(mid, None)
-        if token is not None:
-            self._link.acks.append((token, accepted))
+        message = self._unacknowledged.pop(mid, None)
+        if message is None:
+            return
+        if message.token is not None:
+            self._link.acks.append((message.token, accepted))
         if not accepted:
-            self._ended = reasons.of_code(code)  # what was not accepted is sent again over the next connection
+            self._link.complain(f"{reasons.of_code(code)}: {message.topic} is refused")
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         presence = self._link.presence

@@ -223,7 +223,7 @@ class Heard:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        time.sleep(0.3)
+        assert listener.subscribed.wait(10)
 
     @property
     def seqs(self) -> list[int]:
