@@ -192,9 +192,9 @@ def test_silence_moves_the_watermark(listening):
 
 def test_nothing_is_older_than_the_watermark_before_it(pair, listening):
     source = listening(ring_mib=1)
-    sender = pair[1].start("trafgen", "-q", "-P1", "--dev", "veth0", "-n", "300000", TRAFGEN)
+    sender = pair[1].start("trafgen", "-q", "-P1", "--dev", "veth0", "-n", "100000", TRAFGEN)
     until_ns, seen, late = 0, 0, 0
-    while seen < 300_000:
+    while seen < 100_000:
         batch = source.read(1)
         seen += len(batch) + batch.dropped
         late += int((batch.ts_ns < until_ns).sum())
