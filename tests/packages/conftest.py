@@ -58,23 +58,28 @@ def build() -> Callable[[str, str], Path]:
 
 
 @pytest.fixture(scope="session")
-def repository(build: Callable[[str, str], Path]) -> Path:
-    """The apt repository with the packages of all machines that this run looks at."""
-    for suite, arch in MACHINES if WANTED == "all" else [("bookworm", "amd64")]:
+def repository(build: Callable[[str, str], Path]) -> Callable[[str, str], Path]:
+    """``repository(suite, arch)``: the apt repository, with the package for that machine in it."""
+
+    def with_package(suite: str, arch: str) -> Path:
         build(arch, suite)
-    subprocess.run(["cross/repo"], cwd=CHECKOUT, check=True)
-    return CHECKOUT / "dist" / "repo"
+        subprocess.run(["cross/repo"], cwd=CHECKOUT, check=True)
+        return CHECKOUT / "dist" / "repo"
+
+    return with_package
 
 
 @pytest.fixture(scope="session")
-def machine(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Tree]:
+def machine(
+    repository: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Tree]:
     """``machine(suite, arch)``: a fresh root file system into which apt has installed netspot, made once."""
     made: dict[tuple[str, str], Tree] = {}
 
     def once(suite: str, arch: str) -> Tree:
         if (suite, arch) not in made:
             tree = Tree(rootfs("base", suite, arch), tmp_path_factory.mktemp(f"{suite}-{arch}") / "upper")
-            tree.use_repository(repository, suite)
+            tree.use_repository(repository(suite, arch), suite)
             tree.run("apt-get install --yes --no-install-recommends netspot libpcap0.8", cache=True)
             made[suite, arch] = tree
         return made[suite, arch]

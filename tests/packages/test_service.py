@@ -24,14 +24,14 @@ CAP_NET_RAW = 1 << 13
 @pytest.fixture(scope="module")
 def box(
     request: pytest.FixtureRequest,
-    repository: Path,
+    repository: Callable[[str, str], Path],
     build: Callable[[str, str], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Booted]:
     """A fresh system that has seen the repository, and has the packages to install on its disk."""
     folder = tmp_path_factory.mktemp("service")
     tree = Tree(rootfs("base", "bookworm", "amd64"), folder / "upper")
-    tree.use_repository(repository, "bookworm")
+    tree.use_repository(repository("bookworm", "amd64"), "bookworm")
     tree.run("apt-get install --yes --no-install-recommends --download-only netspot libpcap0.8", cache=True)
     higher = higher_version(build("amd64", "bookworm"), folder)
     binds = {"/srv/traffic.py": TRAFFIC, "/srv/higher.deb": higher}
