@@ -225,7 +225,7 @@ def test_overload_is_counted_exactly(pair, listening, ring_mib):
         assert counted + dropped == 100_000
         assert dropped > 0
         memory.append(resident_mib())
-    assert memory[1] < memory[0] + 1
+    assert memory[1] < memory[0] + 4  # 100,000 frames would be 18 MiB
 
 
 def resident_mib() -> float:
