@@ -181,8 +181,11 @@ def reflected(case: Case) -> Title | None:
     known = np.isin(p.src_port, list(REFLECTORS))
     rows = np.flatnonzero(p.is_udp & known & ~np.isin(p.dst_port, list(REFLECTORS)))
     target, port = case.leader(p.dst_key, rows), case.leader(p.src_port, rows)
+    if target is None or port is None:
+        return None
+    rows = rows[p.dst_key[rows] == np.uint64(target)]
     servers = case.distinct(p.src_key, rows)
-    if target is None or port is None or servers < MANY:
+    if servers < MANY:
         return None
     return _found(
         case, rows, f"{REFLECTORS[port]} amplification on {case.name(target)}: answers of {servers:,} servers"
