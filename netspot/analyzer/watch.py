@@ -19,7 +19,7 @@ DAY_NS = 86_400 * 10**9
 RECORD_HALVES_NS = 7 * DAY_NS  # the greatest normal value fades: a week shows what a home's days are like
 SPAN_LEARNS = 20  # windows that the longest span learns from at least: 20 minutes of 60 s
 SPAN_RELEARNS = 20
-LEARN_STEP = 1.25  # an incident raises the greatest normal value by this factor at most: what comes often is learned
+LEARN_STEP = 1.1  # an incident raises the greatest normal value by this factor at most: what comes often is learned
 STAYED = "it stayed outside of what was normal"
 TAIL = 10  # values beyond the level while learning that a tail law needs at least
 
