@@ -315,7 +315,8 @@ class Spot:
 
     def _watch(self, x: float, residual: float) -> Verdict:
         """Every value but the plainly normal ones, once it has learnt."""
-        self._high = max(self._high - self._calm_step * (self._n - self._counted), 0.0)
+        if self._n > self._counted:
+            self._high = max(self._high - self._calm_step * (self._n - self._counted), 0.0)
         verdict = NORMAL
         if self._up is not None and residual > self._up.t:
             verdict = self._beyond(self._up, residual, "up")
@@ -387,7 +388,9 @@ class Spot:
     def _change(self, verdict: Verdict) -> Verdict:
         """Begin to learn anew when the stream has left what was learnt for good."""
         after, n_init = self._parameters["relearn_after"], self._parameters["n_init"]
-        if not after or (self._high < n_init and not (verdict.kind == "alarm" and self._alarms >= after)):
+        long_incident = verdict.kind == "alarm" and self._alarms >= after
+        outgrown = self._high >= n_init and self._calm_step < math.inf
+        if not after or not (long_incident or outgrown):
             return verdict
         self._past = Past(self._up, self._down, self._drift, self._n)
         self._learn_anew()
@@ -545,10 +548,11 @@ def _restore(up: Tail | None, down: Tail | None, drift: Drift | None, state: Map
 def _calm_step(share: float) -> float:
     """Steps back from learning anew for a value that is not above t, when each that is takes one step towards it.
 
-    f / (1 - f) balances the steps where the share f of the values passes t; `share` should.
+    f / (1 - f) balances the steps where the share f of the values passes t; `share` should. Infinite where half of the
+    values pass t anyway: that says nothing then.
     """
-    f = min(OUTGROWN * share, (1 + min(share, 0.9)) / 2)
-    return f / (1 - f)
+    f = min(OUTGROWN * share, (1 + share) / 2)
+    return f / (1 - f) if share < 0.5 else math.inf
 
 
 def _finite(end: float) -> float | None:
