@@ -3,10 +3,9 @@
 ARCH  ?= amd64
 SUITE ?= bookworm
 
-BUILD_HOST := mmdebstrap binfmt-support qemu-user-static arch-test python3-pip apt-utils gnupg fakeroot
-PACKAGE_HOST := $(BUILD_HOST) python3-pytest systemd-container lintian iproute2 zstd cpio mosquitto mosquitto-clients
-EVERYTHING_HOST := $(PACKAGE_HOST) qemu-system-arm qemu-utils piuparts autopkgtest debootstrap podman buildah crun \
-                   netsniff-ng
+BUILD_HOST := mmdebstrap binfmt-support qemu-user-static arch-test python3-pip apt-utils gnupg
+PACKAGE_HOST := $(BUILD_HOST) python3-pytest python3-yaml systemd-container lintian
+EVERYTHING_HOST := $(PACKAGE_HOST) qemu-system-arm zstd cpio kmod piuparts podman buildah crun
 
 .PHONY: deb debs repo test-packages test-packages-amd64
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,12 +31,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "everything: too slow for each change; runs with NETSPOT_PACKAGES=all")
 
 
+MEASURED = pytest.StashKey[dict[str, str]]()
+
+
 @pytest.fixture(scope="session")
-def figures() -> Iterator[dict[str, str]]:
+def figures(pytestconfig: pytest.Config) -> dict[str, str]:
     """What was measured: printed at the end."""
-    measured: dict[str, str] = {}
-    yield measured
-    print("\n" + "\n".join(f"{name:60} {value}" for name, value in measured.items()))
+    return pytestconfig.stash.setdefault(MEASURED, {})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for name, value in config.stash.get(MEASURED, {}).items():
+        terminalreporter.write_line(f"{name:60} {value}")
 
 
 @pytest.fixture(scope="session")
