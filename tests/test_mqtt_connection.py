@@ -15,8 +15,8 @@ import pytest
 
 from netspot.config import MqttConfig
 from netspot.errors import ConfigError, NetspotError
+from netspot.exporters import delivery as delivery_module
 from netspot.exporters import link as link_module
-from netspot.exporters import mqtt as mqtt_module
 from netspot.exporters import talk as talk_module
 from netspot.exporters.client import PAHO_2
 from netspot.exporters.link import Link
@@ -237,7 +237,7 @@ def test_access_rules_that_swallow_everything_are_noticed(folder, protocol, monk
 
 @pytest.mark.skipif(not PAHO_2, reason="paho 1.6 does not tell the reason code of an acknowledgement")
 def test_an_alarm_that_is_refused_waits_and_lets_others_pass(folder, monkeypatch):
-    monkeypatch.setattr(mqtt_module, "RETRY_S", 0.3)
+    monkeypatch.setattr(delivery_module, "RETRY_S", 0.3)
     login = ("-u", "pi", "-P", "secret")
     (folder / "acl").write_text("user pi\ntopic readwrite netspot/pi/status\ntopic readwrite netspot/pi/incident\n")
     with broker(folder, PASSWORD) as server, listening(server.port, "netspot/#", options=login) as listener:

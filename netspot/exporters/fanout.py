@@ -11,6 +11,7 @@ from netspot.errors import ConfigError
 from netspot.events import Event
 from netspot.exporters.base import Context, Exporter, Message, Polled
 from netspot.exporters.registry import EXPORTERS
+from netspot.plugins import guarded, load
 
 if TYPE_CHECKING:
     from netspot.config import ExporterConfig
@@ -48,6 +49,7 @@ class Exporters:
     def __init__(self, config: ExporterConfig, context: Context) -> None:
         self._context = context
         self._outlets = [_Outlet(name, _build(name, config, context)) for name in EXPORTERS if _wanted(name, config)]
+        self._outlets += _plugged(context)
         self._polled = [outlet for outlet in self._outlets if outlet.poll]
         self._takers: dict[type, list[_Outlet]] = {}
 
@@ -94,6 +96,16 @@ class Exporters:
             outlet.attempt(outlet.exporter.close)
             if outlet.failed > 1:
                 log.warning("exporter %s: %d calls failed in all", outlet.name, outlet.failed)
+
+
+def _plugged(context: Context) -> list[_Outlet]:
+    """Exporters of other packages: classes with a ``name``, made of the Context, under ``netspot.exporters``."""
+    outlets = []
+    for name, make in load("netspot.exporters", type, EXPORTERS).items():
+        exporter = guarded(f"exporter {name}", make, None)(context)
+        if exporter is not None:
+            outlets.append(_Outlet(name, exporter))
+    return outlets
 
 
 def _wanted(name: str, config: ExporterConfig) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from netspot.events import Alarm, Event, Health, Incident, Sample, encode
 from netspot.exporters.base import Context, Message
 from netspot.exporters.client import topic_level
+from netspot.exporters.delivery import IN_FLIGHT, Delivery
 from netspot.exporters.link import Link
 from netspot.exporters.nodestate import NodeState
 from netspot.exporters.spool import Spool
@@ -24,13 +24,9 @@ if TYPE_CHECKING:
     from netspot.exporters.homeassistant import Discovery
     from netspot.exporters.requests import Requests
 
-IN_FLIGHT = 50  # spooled events sent and not yet acknowledged; each poll sends as many at most
-EVENT_BYTES = 65_536  # an alarm that is larger goes without its evidence
-RETRY_S = 60.0  # until the broker is asked again for what it refused
 FOUND = 1000  # retained messages of an earlier run that are looked at
 MOVED = 0.001  # a threshold that moved by less is not told again
 TIDY_S = 1.0  # after a connection, when what an earlier run has retained must have come
-SYNC_S = 10.0  # while the broker is away, new alarms are forced onto the disk this often
 
 
 class MqttExporter:
@@ -42,24 +38,15 @@ class MqttExporter:
         self._config = config
         self._context = context
         self.base = f"{config.base}/{context.node}"
-        folder = context.state_dir if config.host and config.spool else None
-        self._spool = Spool(Path(folder) / "mqtt-spool.db" if folder else None, config.spool or IN_FLIGHT)
         self._node = NodeState()
         self._thresholds: dict[str, str] = {}  # newest message by statistic
         self._stats: dict[str, Message] = {}  # newest sample by statistic
         self._stat_due_s: dict[str, float] = {}  # monotonic
         self._limits: dict[str, tuple[float, float | None, float | None]] = {}  # due [s], up, down as told
-        self._session = 0
-        self._sent = 0  # newest spooled id sent in this session
-        self._waiting: set[int] = set()  # spooled ids sent and not yet acknowledged
         self._unsent = 0  # samples that the link could not queue
-        self._refused = 0  # spooled events that the broker does not accept: tried again at ``_retry_at_s``
-        self._retry_at_s = math.inf
         self._health_due_s = 0.0
         self._phase: Any = None
         self._newest_health: Message | None = None
-        self._sync_due_s = 0.0
-        self._unsynced = False
         self._found: deque[Incoming] = deque(maxlen=FOUND)  # retained by an earlier run
         self._announce_at_s = math.inf
         self._tidy_at_s = math.inf
@@ -69,6 +56,9 @@ class MqttExporter:
             config, config.client_id or f"netspot-{context.node}", Presence(f"{self.base}/status"),
             self._subscriptions(), self._receive,
         )  # fmt: skip
+        folder = context.state_dir if config.host and config.spool else None
+        spool = Spool(Path(folder) / "mqtt-spool.db" if folder else None, config.spool or IN_FLIGHT)
+        self._delivery = Delivery(spool, self._link)
 
     def start(self) -> None:
         if self._config.host:
@@ -82,11 +72,11 @@ class MqttExporter:
                 self._sample(event, message)
                 return  # many come at once: the next poll sends them
             case Alarm():
-                self._keep(f"{self.base}/alarm/{topic_level(event.stat)}", message)
+                self._delivery.keep(f"{self.base}/alarm/{topic_level(event.stat)}", message)
                 self._node.alarm(event, message)
                 self._tell_node()
             case Incident():
-                self._keep(f"{self.base}/incident", message)
+                self._delivery.keep(f"{self.base}/incident", message)
                 self._node.incident(event)
                 self._tell_node()
             case Health():
@@ -127,73 +117,23 @@ class MqttExporter:
 
     def _tell_health(self) -> None:
         if self._newest_health:  # with the figures of the connection as they are now
-            text = encode({**self._newest_health, "spool": len(self._spool), "mqtt": self.health()})
+            text = encode({**self._newest_health, "spool": len(self._delivery), "mqtt": self.health()})
             self._link.send(f"{self.base}/health", text, 0, True)
 
     def _tell_node(self) -> None:
         self._link.send(f"{self.base}/alarm", self._node.json(), 1, True)
 
-    # -- the spool ---------------------------------------------------------------------------------------------------
-
-    def _keep(self, topic: str, message: Message) -> None:
-        small = len(message.json) <= EVENT_BYTES  # a broker may hang up on a large one, again and again
-        self._spool.append(topic, message.json if small else encode({**message, "evidence": {}}))
-        self._unsynced = True
-
     def poll(self) -> None:
-        """Take up acknowledgements, send what waits; called after every alarm and on every turn of the main loop."""
-        link = self._link
-        link.nudge()
-        if link.acks:
-            self._take_acks()
-        if link.session != self._session:
-            self._session = link.session
-            self._begin()
-            if link.session:
-                self._tidy_at_s = time.monotonic() + TIDY_S
-                self._tell_states()
+        """Send what waits; called after every alarm and on every turn of the main loop."""
+        self._link.nudge()
         now_s = time.monotonic()
-        if now_s >= self._retry_at_s:
-            self._begin()
-        if self._session and len(self._spool) - self._refused > len(self._waiting) < IN_FLIGHT:
-            self._pump()
+        if self._delivery.poll():
+            self._tidy_at_s = now_s + TIDY_S
+            self._tell_states()
         if now_s >= self._announce_at_s:
             self._announce()
         if now_s >= self._tidy_at_s:
             self._tidy()
-        if self._unsynced and now_s >= self._sync_due_s:
-            self._sync(now_s)
-
-    def _begin(self) -> None:
-        """Send everything that is in the spool, once more where it must be."""
-        self._sent, self._refused, self._retry_at_s = 0, 0, math.inf
-        self._waiting.clear()
-
-    def _take_acks(self) -> None:
-        done = set()
-        while self._link.acks:
-            token, accepted = self._link.acks.popleft()
-            self._waiting.discard(token)
-            if accepted:
-                done.add(token)
-            else:  # by its access rules, say: those behind it go on
-                self._refused += 1
-                self._retry_at_s = time.monotonic() + RETRY_S
-        self._spool.delete(done)
-
-    def _pump(self) -> None:
-        for event in self._spool.pending(self._sent, IN_FLIGHT - len(self._waiting)):
-            if not self._link.send(event.topic, event.payload, 1, False, event.id):
-                return
-            self._sent = event.id
-            self._waiting.add(event.id)
-
-    def _sync(self, now_s: float) -> None:
-        """What waits for a broker that is away survives a power cut; with the broker there, nothing is forced."""
-        self._sync_due_s = now_s + SYNC_S
-        self._unsynced = False
-        if not self._session and self._spool.path and len(self._spool):
-            threading.Thread(target=self._spool.checkpoint, name="spool", daemon=True).start()
 
     # -- after every connection, and after Home Assistant's birth ------------------------------------------------------
 
@@ -274,17 +214,16 @@ class MqttExporter:
             reason = f"the network thread has not moved for {silent_s:.0f} s"
         return {
             "connected": bool(link.session), "reason": reason, "published": link.published,
-            "connects": link.connects, "dropped": self._unsent + self._spool.dropped, "spool": len(self._spool),
+            "connects": link.connects, "dropped": self._unsent + self._delivery.dropped, "spool": len(self._delivery),
         }  # fmt: skip
 
     def close(self) -> None:
         until_s = time.monotonic() + 0.7
-        while len(self._spool) and self._link.alive and time.monotonic() < until_s:
+        while len(self._delivery) and self._link.alive and time.monotonic() < until_s:
             self.poll()
             time.sleep(0.005)
         self._link.close()
-        self._take_acks()
-        self._spool.close()
+        self._delivery.close()
 
 
 def _moved(told: float | None, new: float | None) -> bool:
