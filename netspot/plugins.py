@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Collection, Iterable
-from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 log = logging.getLogger("netspot.plugins")
 
@@ -19,7 +23,7 @@ def load(group: str, kind: type[T], taken: Collection[str]) -> dict[str, T]:
     ``taken``, is left out with a warning: a broken extension never stops the program.
     """
     found: dict[str, T] = {}
-    for entry in entry_points(group=group):
+    for entry in entries(group):
         try:
             offered = entry.load()
             offers: Iterable[Any] = (offered,) if isinstance(offered, kind) else tuple(offered)
@@ -33,6 +37,20 @@ def load(group: str, kind: type[T], taken: Collection[str]) -> dict[str, T]:
             else:
                 found[name] = each
     return found
+
+
+def entries(group: str) -> Iterable[EntryPoint]:
+    """The entry points of ``group``; the library that finds them is big, and only imported where there are some."""
+    files = (file for folder in sys.path for file in Path(folder or ".").glob("*-info/entry_points.txt"))
+    try:
+        if not any(f"[{group}]".encode() in file.read_bytes() for file in files):
+            return ()
+    except OSError as error:
+        log.warning("%s: packages cannot be looked through: %s", group, error)
+        return ()
+    from importlib.metadata import entry_points
+
+    return entry_points(group=group)
 
 
 def guarded(what: str, call: Callable[..., T], instead: T) -> Callable[..., T]:

@@ -23,7 +23,7 @@ MAY_IMPORT = {  # part -> parts of netspot that it may know
     "state": {"errors", "spot"},
     "miner": VALUES | {"expressions", "plugins"},
     "analyzer": VALUES | {"spot", "expressions", "plugins"},
-    "exporters": VALUES,
+    "exporters": VALUES | {"plugins"},
     "fleet": VALUES | {"exporters"},
     "web": VALUES,
     "report": VALUES | {"web"},

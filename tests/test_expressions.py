@@ -175,7 +175,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
                 raise offers[self.group]
             return offers[self.group]
 
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [Found("x", "x:y", group)] if group in offers else [])
+    monkeypatch.setattr(plugins, "entries", lambda group: [Found("x", "x:y", group)] if group in offers else [])
     yield offers
 
 
