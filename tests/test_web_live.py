@@ -21,8 +21,8 @@ HERE = Path(__file__).parent / "web"
 CONFIG = """\
 node: pi-test
 miner: {{device: veth0}}
-analyzer: {{period: 200ms, stats: [R_SYN, R_ICMP, TRAFFIC, AVG_PKT_SIZE], clear_after: 3}}
-spot: {{n_init: 60, q: 1e-3}}
+analyzer: {{period: 100ms, stats: [R_SYN, R_ICMP, TRAFFIC, AVG_PKT_SIZE], clear_after: 3}}
+spot: {{n_init: 50, q: 1e-3}}
 state: {{dir: {folder}/state}}
 web: {{listen: "127.0.0.1:11000"}}
 """
@@ -42,8 +42,8 @@ class Traffic:
         self._thread.start()
 
     def _send(self):
-        while not self._ended.wait(0.05):
-            for _ in range(4 + self._random.randrange(4)):
+        while not self._ended.wait(0.02):
+            for _ in range(3 + self._random.randrange(3)):
                 flags = SYN if self._random.random() < 0.1 else ACK
                 inner = frames.tcp(flags, b"x" * self._random.randrange(400), sport=self._random.randrange(1024, 60000))
                 self._socket.send(frames.eth(frames.ip4(inner)))
@@ -73,10 +73,10 @@ def test_from_the_wire_to_the_page(tmp_path):
             browser = near.start("node", str(HERE / "live.mjs"), "http://127.0.0.1:11000/", token)
             lines = follow(browser, "ready")
             began_ms = time.time() * 1000
-            traffic.flood = 60
+            traffic.flood = 30
             lines += follow(browser, "alarm ")
             seen_ms = float(lines[-1].split()[1])
-            assert seen_ms - began_ms < 200 + 50 + 3000  # its window, and 3 s
+            assert seen_ms - began_ms < 100 + 20 + 3000  # its window, and 3 s
             status = json.loads(ctl(near, "status", "--json", expected=4))
             assert "R_SYN" in status["active"] and status["dropped"] == 0
             traffic.flood = 0

@@ -197,7 +197,6 @@ class WebServer:
         self.app = App(config, board, commands, config_view, access.ensure_token(state_dir), captures)
         self._server: Any = None
         self._dispatcher: Any = None
-        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Listen and answer. Raises ConfigError when the address cannot be had."""
@@ -232,8 +231,7 @@ class WebServer:
                 sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
                 bind_socket=False,
             )
-            self._thread = threading.Thread(target=self._run, name="netspot-web", daemon=True)
-            self._thread.start()
+            threading.Thread(target=self._run, args=(self._server,), name="netspot-web", daemon=True).start()
         finally:
             threading.stack_size(before)
 
@@ -242,12 +240,12 @@ class WebServer:
         """The TCP port that was given to us (for ``listen`` with port 0)."""
         return int(self._server.socket.getsockname()[1])
 
-    def _run(self) -> None:
+    def _run(self, server: Any) -> None:
         _step_back()
         try:
-            self._server.run()
+            server.run()
         except OSError as error:
-            if self._server.accepting:
+            if server.accepting:
                 log.error("the status page has ended: %s", error)
 
     def close(self) -> None:
@@ -255,13 +253,12 @@ class WebServer:
         server, self._server = self._server, None
         if server is None:
             return
-        closing = threading.Event()
+        closed = threading.Event()
         # The loop's own thread closes its sockets: waitress keeps them in a mapping that only one thread may change.
-        server.trigger.pull_trigger(lambda: _close_all(server, closing))
-        closing.wait(2.0)
-        self._dispatcher.shutdown(timeout=1)
-        if self._thread is not None:
-            self._thread.join(2.0)
+        server.trigger.pull_trigger(lambda: _close_all(server, closed))
+        closed.wait(1.0)
+        # A worker may be waiting for the very thread that calls this: it ends by itself, when it has its answer.
+        self._dispatcher.set_thread_count(0)
         if self._listen.startswith("unix:"):
             Path(self._listen.removeprefix("unix:")).unlink(missing_ok=True)
 
@@ -278,15 +275,17 @@ def tls_context(config: WebConfig) -> ssl.SSLContext | None:
     if config.cert is None and config.key is None:
         return None
     if config.cert is None or config.key is None:
-        missing = "web.cert" if config.cert is None else "web.key"
-        raise ConfigError(f"{missing} is not set: TLS needs both web.cert and web.key (PEM files)")
+        missing = "web.tls.cert" if config.cert is None else "web.tls.key"
+        raise ConfigError(f"{missing} is not set: TLS needs both, as PEM files")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(config.cert, config.key)
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror or str(error)
-        raise ConfigError(f"web.cert = {config.cert}, web.key = {config.key}: cannot be used: {reason}") from None
+        raise ConfigError(
+            f"web.tls.cert = {config.cert}, web.tls.key = {config.key}: cannot be used: {reason}"
+        ) from None
     return context
 
 

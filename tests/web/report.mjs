@@ -5,7 +5,7 @@ import { accessible, check, launch, open } from "./common.mjs";
 const [file, shots] = process.argv.slice(2);
 const browser = await launch();
 try {
-  for (const colorScheme of ["light", "dark"]) {
+  for (const colorScheme of [process.env.NETSPOT_SCHEME || "dark"]) {
     await check(`the report, ${colorScheme}`, async () => {
       const { page, wrong, close } = await open(browser, `file://${file}`, { viewport: { width: 1100, height: 900 }, colorScheme });
       assert.equal(await page.locator("#charts canvas").count(), await page.locator("#stats tr").count());

@@ -248,6 +248,7 @@ const Chart = (() => {
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((times) => times * power).find((size) => size >= rough);
     const out = [];
+    if (!(step > 0)) return out;
     for (let i = Math.ceil(low / step); i * step <= high; i++) out.push(i * step);
     return out;
   }

@@ -346,6 +346,7 @@
       const answer = await fetch(`api/stats/${encodeURIComponent(name)}?history=${wanted}`, { cache: "no-store" });
       const { history } = await answer.json();
       if (detail.name !== name || span() !== wanted) return;
+      detail.row = null;
       detail.data = Chart.unpack(history, Chart.unpackTimes(history.t0, history.t));
       showDetail();
     } catch {
