@@ -164,9 +164,9 @@ try {
         await answered;
       }
     };
-    await rounds(150);
+    await rounds(60);
     const before = await measure();
-    await rounds(Number(process.env.NETSPOT_POLLS || 150));
+    await rounds(Number(process.env.NETSPOT_POLLS || 100));
     const after = await measure();
     assert.ok(after.heap - before.heap < 800_000, `heap grew by ${after.heap - before.heap} bytes`);
     assert.ok(after.nodes - before.nodes < 100 && after.listeners - before.listeners < 20, JSON.stringify([before, after]));
