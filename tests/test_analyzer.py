@@ -172,6 +172,16 @@ def test_a_statistic_muted_by_command_says_so() -> None:
     assert [type(e).__name__ for e in events] == ["Alarm", "Incident"] and not events[0].muted
 
 
+def test_relearning_by_command_ends_an_open_alarm() -> None:
+    analyzer = Analyzer([Watch("X", COUNT, 1, spot())], "pi")
+    for i, value in enumerate([*quiet(), 90.0], 1):
+        analyzer.step(window(i, value))
+    id = analyzer.incidents.id
+    alarm, begun = analyzer.relearn(["X"], T0 + 300 * S, "somebody asked for it")
+    assert isinstance(alarm, Alarm) and (alarm.event_type, alarm.id, alarm.seq) == ("cleared", id, 3)
+    assert begun == Relearn("X", T0 + 300 * S, "somebody asked for it")
+
+
 def test_own_statistics_join() -> None:
     stats = known({"R_X": {"value": "SYN / (TCP + 1)", "range": (0, 1)}}, COUNTERS)
     assert stats["R_X"].needs == ("SYN", "TCP") and stats["R_X"].compute(1, 3) == 0.25

@@ -52,7 +52,9 @@ class Analyzer:
 
     def relearn(self, names: Iterable[str], time_ns: int, reason: str) -> list[Event]:
         """Let the detectors of ``names`` start afresh."""
-        return [event for name in names for event in self.watches[name].relearn(time_ns, reason)]
+        events = [event for name in names for event in self.watches[name].relearn(time_ns, reason)]
+        id = self.incidents.id
+        return [replace(e, id=id, seq=self._next()) if isinstance(e, Alarm) else e for e in events]
 
     def mute(self, names: Iterable[str], until_ns: int) -> None:
         """Count the alarms of ``names`` but tell nobody until then [ns since epoch]; a time gone by unmutes."""
