@@ -1,7 +1,7 @@
 """The detector on streams that break others: ties, constants, values that pile up at a bound, changes of level.
 
-    python tests/bench/spot_cases.py                     # the tables of docs/detector.md
-    python tests/bench/spot_cases.py --runs 3 --seed 1   # a quick look, on seeds for development
+    python tests/bench/spot_cases.py                                # the tables of docs/detector.md
+    python tests/bench/spot_cases.py --runs 2 --shifts 5 --seed 1   # a quick look, on seeds for development
 
 A run is one stream of 1e5 values; what counts is how many of them raise an alarm, and the longest step (CPU time of the
 thread, the best of three runs over the same stream: other processes disturb a single one). Seeds below 20,000 are for
@@ -99,12 +99,7 @@ def shift(seed: int, sigmas: float, q: float, n_init: int, law: str = "standard_
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=10, help="streams a row")
-    parser.add_argument("--seed", type=int, default=REPORT_SEED, help="seed of the first stream")
-    args = parser.parse_args()
-    seeds = range(args.seed, args.seed + args.runs)
+def print_streams(seeds: range) -> None:
     print("| stream | tail | q | alarms / (q n): mean | most | longest step [ms] |\n|---|---|---|---|---|---|")
     for name, (draw, bounds) in STREAMS.items():
         for up in (True, False):
@@ -117,9 +112,11 @@ def main() -> None:
                 print(
                     f"| {name} | {side} | {q:g} | {np.mean(rates):.2f} | {max(rates):.2f} | {slowest:.2f} |", flush=True
                 )
-    print(
-        "\n| shift [sigma] | q | most events | relearnt after | z / fresh fit after 2 n_init | highest z / fresh fit |"
-    )
+
+
+def print_shifts(seeds: range) -> None:
+    print("| shift [sigma] | q | most events | relearnt after | z / fresh fit after 2 n_init | highest z / fresh fit |")
+    print("|---|---|---|---|---|---|")
     for law, sigmas, q in (
         ("standard_normal", 6, 1e-3),
         ("standard_normal", 6, 1e-4),
@@ -138,6 +135,18 @@ def main() -> None:
             f"| {min(ratios):.2f} .. {max(ratios):.2f} | {highest:.2f} |",
             flush=True,
         )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="streams a row; 0 for none of that table")
+    parser.add_argument("--shifts", type=int, default=40, help="changes of level a row; 0 for none of that table")
+    parser.add_argument("--seed", type=int, default=REPORT_SEED, help="seed of the first stream")
+    args = parser.parse_args()
+    if args.runs:
+        print_streams(range(args.seed, args.seed + args.runs))
+    if args.shifts:
+        print_shifts(range(args.seed, args.seed + args.shifts))
 
 
 if __name__ == "__main__":
