@@ -267,6 +267,22 @@ def test_answers_that_are_not_read_are_bounded_and_end(monkeypatch):
         assert len(served.server._server.active_channels) <= 1
 
 
+def test_a_capture_may_take_longer(monkeypatch, tmp_path):
+    monkeypatch.setattr(web, "REQUEST_S", 0.5)
+    file = tmp_path / "some.pcap"
+    file.write_bytes(os.urandom(8 << 20))
+    with Served() as served, closing(http.client.HTTPConnection("127.0.0.1", served.server.port)) as connection:
+        served.captures["x-1"] = file
+        connection.connect()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.request("GET", "/api/incidents/x-1.pcap")
+        answer, data = connection.getresponse(), b""
+        while chunk := answer.read(256 << 10):
+            data += chunk
+            time.sleep(0.08)
+        assert data == file.read_bytes()
+
+
 def test_who_never_ends_a_request_is_cut_off(monkeypatch):
     monkeypatch.setattr(web, "REQUEST_S", 1.0)
     with Served() as served, socket.create_connection(("127.0.0.1", served.server.port), 5) as sock:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
@@ -30,7 +31,7 @@ from netspot.errors import ConfigError
 from netspot.events import encode
 from netspot.snapshot import Board
 from netspot.web import access
-from netspot.web.app import App
+from netspot.web.app import ANSWER_S, App
 from netspot.web.wire import BODY_MAX
 
 WORKERS = 2
@@ -38,6 +39,7 @@ NICE = 5  # what the page's threads add to the niceness of the capture
 STACK = 512 * 1024  # [byte] of each thread
 CONNECTIONS = 96  # at once; one more closes the one that has been waiting longest
 REQUEST_S = 20.0  # from the first byte of a request to its last, and from the first byte of an answer to its last
+SLOWEST = 65_536  # [byte/s] at which a long answer, such as a capture, may be taken; it has that much longer
 IDLE_S = 75.0  # a connection kept alive without a request; longer than a browser's pause between polls
 HEADER_MAX = 16_384  # [byte]
 
@@ -45,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class NotYet(Exception):
-    """TLS has no whole record to give."""
+    """There is nothing to read: no whole record of TLS, or poll spoke of the connection that had this number before."""
 
 
 class Workers(ThreadedTaskDispatcher):  # type: ignore[misc]
@@ -97,6 +99,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.since = time.monotonic()
         self.served = False
+        self._longer_s = 0.0
         self._ahead = b""  # at most what one recv brings
         super().__init__(*args, **kwargs)
 
@@ -105,11 +108,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         if self.requests:
             return False
         busy = self.request is not None or self.total_outbufs_len or not self.served
-        return now - self.since > (REQUEST_S if busy else IDLE_S)
+        return now - self.since > (REQUEST_S + self._longer_s if busy else IDLE_S)
 
     def received(self, data: bytes) -> Any:
         if self.request is None:
-            self.since = time.monotonic()
+            self.since, self._longer_s = time.monotonic(), 0.0
             self.request = self.parser_class(self.adj)
         parser = self.request
         out = super().received(data)
@@ -126,6 +129,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def service(self) -> None:
         super().service()
         self.since, self.served = time.monotonic(), True
+        self._longer_s = self.total_outbufs_len / SLOWEST
 
     def handle_read(self) -> None:
         with contextlib.suppress(NotYet):
@@ -134,7 +138,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def recv(self, size: int) -> bytes:
         try:
             data: bytes = super().recv(size)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
             raise NotYet from None
         return data
 
@@ -162,7 +166,10 @@ class Patience:
         waiting = [channel for channel in self.active_channels.values() if not channel.requests]
         if len(self.active_channels) >= CONNECTIONS and waiting:
             min(waiting, key=lambda channel: channel.since).handle_close()
-        super().handle_accept()  # type: ignore[misc]
+        try:
+            super().handle_accept()  # type: ignore[misc]
+        except Exception:  # waitress would close the whole server
+            log.warning("a connection could not be taken", exc_info=True)
 
 
 class TcpServer(Patience, TcpWSGIServer):  # type: ignore[misc]
@@ -196,7 +203,6 @@ class WebServer:
         self._tls = tls_context(config)
         self.app = App(config, board, commands, config_view, access.ensure_token(state_dir), captures)
         self._server: Any = None
-        self._dispatcher: Any = None
 
     def start(self) -> None:
         """Listen and answer. Raises ConfigError when the address cannot be had."""
@@ -220,13 +226,13 @@ class WebServer:
         unix = sock.family == socket.AF_UNIX
         before = threading.stack_size(STACK)
         try:
-            self._dispatcher = Workers()
-            self._dispatcher.set_thread_count(WORKERS)
+            workers = Workers()
+            workers.set_thread_count(WORKERS)
             self._server = (UnixServer if unix else TcpServer)(
                 self.app,
                 map={},
                 _sock=sock,
-                dispatcher=self._dispatcher,
+                dispatcher=workers,
                 adj=adjustments,
                 sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
                 bind_socket=False,
@@ -245,8 +251,10 @@ class WebServer:
         try:
             server.run()
         except OSError as error:
-            if server.accepting:
-                log.error("the status page has ended: %s", error)
+            log.error("the status page has ended: %s", error)
+        # A worker may be waiting for the very thread that closes us, and then write to the pipe.
+        server.task_dispatcher.shutdown(timeout=2 * ANSWER_S)
+        server.trigger.close()
 
     def close(self) -> None:
         """Stop answering, give the address back. May be called twice."""
@@ -255,10 +263,11 @@ class WebServer:
             return
         closed = threading.Event()
         # The loop's own thread closes its sockets: waitress keeps them in a mapping that only one thread may change.
-        server.trigger.pull_trigger(lambda: _close_all(server, closed))
+        # The lock keeps it from ending, and from closing the pipe, before the pipe was written to.
+        with server.trigger.lock:
+            server.trigger.thunks.append(lambda: _close_all(server, closed))
+            server.trigger._physical_pull()
         closed.wait(1.0)
-        # A worker may be waiting for the very thread that calls this: it ends by itself, when it has its answer.
-        self._dispatcher.set_thread_count(0)
         if self._listen.startswith("unix:"):
             Path(self._listen.removeprefix("unix:")).unlink(missing_ok=True)
 
@@ -266,7 +275,8 @@ class WebServer:
 def _close_all(server: Any, done: threading.Event) -> None:
     for channel in list(server.active_channels.values()):
         channel.handle_close()
-    server.close()
+    server.trigger.del_channel()  # the loop ends with its last channel; the pipe stays until the workers have ended
+    wasyncore.dispatcher.close(server)
     done.set()
 
 
