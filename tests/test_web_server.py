@@ -20,7 +20,8 @@ from netspot.config import WebConfig
 from netspot.errors import ConfigError
 from netspot.snapshot import Board, Info
 from netspot.web import server as web
-from netspot.web.server import WebServer, parse_listen
+from netspot.web.listen import parse_listen
+from netspot.web.server import WebServer
 from tests.web.feed import Served
 
 
