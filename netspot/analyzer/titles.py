@@ -109,7 +109,9 @@ def connections(case: Case) -> Title | None:
         return _found(case, rows, f"sweep from {by}: {hosts:,} hosts{on}", source)
     if target is None or port is None:
         return None
-    count = max(float(case.seen.weight[rows].sum()), _value(case, "SERVICE_CONNS"))
+    mine = (p.src_key[rows] == np.uint64(source)) & (p.dst_key[rows] == np.uint64(target)) & (p.dst_port[rows] == port)
+    rows = rows[mine]
+    count = _value(case, "SERVICE_CONNS") or float(case.seen.weight[rows].sum())
     guess = ", perhaps guessing passwords" if port in LOGIN_PORTS else ""
     return _found(case, rows, f"{count:,.0f} connections from {by} to {case.name(target)}:{port}{guess}", source)
 

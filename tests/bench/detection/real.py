@@ -48,15 +48,16 @@ def paste(quiet: Packets, attack: Packets, path: Path) -> tuple[int, int]:
     """Write both into one capture; returns when the attack begins and ends there [ns since epoch]."""
     begin = int(quiet.ts_ns.min() + BEGIN_S * 1e9)
     moved = attack.ts_ns - attack.ts_ns.min() + begin
-    ts_ns = np.concatenate([quiet.ts_ns, moved])
-    wire_len = np.concatenate([quiet.wire_len, attack.wire_len])
-    frames = quiet.frames + attack.frames
-    end = int(min(moved.max(), quiet.ts_ns.max()))
+    times = np.concatenate([quiet.ts_ns, moved])
+    wire_len = np.concatenate([quiet.wire_len, attack.wire_len]).tolist()
+    frames, last = quiet.frames + attack.frames, int(quiet.ts_ns.max())
+    end = min(int(moved.max()), last)
+    order = np.argsort(times, kind="stable")
     with path.open("wb") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, 1))
-        for i in np.argsort(ts_ns, kind="stable").tolist():
-            if ts_ns[i] <= quiet.ts_ns.max():
-                head = struct.pack("<IIII", ts_ns[i] // 10**9, ts_ns[i] % 10**9, len(frames[i]), wire_len[i])
+        for i, ns in zip(order.tolist(), times[order].tolist(), strict=True):
+            if ns <= last:
+                head = struct.pack("<IIII", ns // 10**9, ns % 10**9, len(frames[i]), wire_len[i])
                 file.write(head + frames[i])
     return begin, end
 
