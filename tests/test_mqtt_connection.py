@@ -353,3 +353,8 @@ def test_two_clients_of_one_name_back_off(tmp_path, caplog, monkeypatch):
         assert sum(one.connects for one in pair) < 12
         for one in pair:
             one.close()
+
+
+def test_a_peer_that_never_answers():
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        reason_of(config(deaf.getsockname()[1], keepalive_s=1), "no answer from 127.0.0.1")

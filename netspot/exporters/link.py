@@ -146,6 +146,7 @@ class Link:
             worked, self.session = bool(self.session), 0
             lived_s = time.monotonic() - began_s
             self.outbox.clear()
+            self.unsubscribes.clear()
             if self.closing:
                 break
             short = short + 1 if worked and lived_s < UNSTEADY_S else 0

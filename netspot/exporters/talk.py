@@ -80,12 +80,12 @@ class Talk:
         registered: Any = None
         while self._ended is None:
             link.beat_s = now_s = time.monotonic()
+            if link.closing and self._client.socket() is not None:
+                return self._goodbye()
+            self._flush()
             sock = self._client.socket()
             if sock is None:
                 break
-            if link.closing:
-                return self._goodbye()
-            self._flush()
             if sock is not registered:
                 poll.register(sock, select.POLLIN)
                 registered = sock
@@ -94,6 +94,8 @@ class Talk:
             if not self._verified and now_s - self._began_s > ECHO_S:
                 return self._unheard()
         if self._ended is None and not self._answered:
+            if time.monotonic() - self._began_s > 0.9 * link.config.keepalive_s:  # then paho hangs up by itself
+                return self._unheard()
             self.silent = True
         return self._ended or ("the connection was lost" if self._answered else reasons.CLOSED)
 
@@ -150,6 +152,8 @@ class Talk:
                 self._publish(Outgoing(link.session, link.presence.topic, link.presence.offline, 1, True))
                 said = True
             if said and not self._unacknowledged and not self._client.want_write():
+                break
+            if self._client.socket() is None:
                 break
             poll.modify(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
             self._turn(poll, sock, 0.05)
