@@ -15,6 +15,9 @@ import netspot
 from netspot.config import Config
 from netspot.errors import ConfigError, NetspotError
 
+# Nothing here multiplies matrices: a pool of threads would only cost memory, and time for spinning idle.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 DEFAULT_FILE = Path("/etc/netspot/netspot.yaml")
 EPILOG = """\
 Any option of the configuration file may be given as --section.name VALUE, for example
@@ -169,7 +172,7 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
     from netspot.config import to_dict
     from netspot.miner.counters import COUNTERS
     from netspot.observe import CountersCsv, Observer, Progress, Summary
-    from netspot.service import Service, info, open_source
+    from netspot.service import Service, open_source
 
     given = {
         "miner.device": args.device,
@@ -177,7 +180,9 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
         "analyzer.stats": None if args.stat is None else f"[{', '.join(args.stat)}]",
         "exporter.console.data": "true" if args.verbose else None,
     }
-    config = _configuration(args.config, [(k, v) for k, v in given.items() if v is not None] + options)
+    # What the service has learned, and its incidents, are no business of a run in the terminal.
+    own = [("state.dir", "null")] if "state.dir" not in dict(options) else []
+    config = _configuration(args.config, [(k, v) for k, v in given.items() if v is not None] + own + options)
     with ExitStack() as stack:
         files = {
             option: stack.enter_context(_new_file(option, path))
@@ -192,6 +197,7 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
             if "--counters" in files:
                 several.append(CountersCsv(files["--counters"]))
             if "--report" in files:
+                from netspot.page import info
                 from netspot.report import Report
 
                 report = Report(info(service), to_dict(config))
@@ -208,7 +214,7 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
 
 def _new_file(option: str, path: str) -> IO[str]:
     try:
-        return Path(path).open("w", newline="")
+        return Path(path).open("w", newline="", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{option} {path}: {error.strerror}") from None
 

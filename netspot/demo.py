@@ -275,7 +275,8 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
     from netspot.config import load
     from netspot.miner.capfile import CaptureFile
     from netspot.miner.decode import PRIVATE
-    from netspot.service import Page, Service
+    from netspot.page import Page
+    from netspot.service import Service
 
     defaults = [("node", "demo"), *([("exporter.mqtt.host", "127.0.0.1")] if answers(1883) else [])]
     config = load(None, overrides=[*defaults, *options])

@@ -92,6 +92,8 @@ class HealthCheck:
         }
 
     def _phase(self, learning: bool) -> str:
+        if getattr(self._service.source, "paused", False):
+            return "stopped"
         if self._lost or not getattr(self._service.source, "up", True):
             return "degraded"
         return "learning" if learning else "watching"

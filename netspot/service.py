@@ -22,15 +22,14 @@ from netspot import state
 from netspot.analyzer import Analyzer, Names, Watch, rules, watches
 from netspot.analyzer import stats as statistics
 from netspot.analyzer.stats import PROFILES, STATS, Stat
-from netspot.commands import CommandError, CommandQueue
-from netspot.config import Config, WebConfig, changed, check_names, load, node_name, to_dict, warnings
-from netspot.config import save as save_changes
+from netspot.commands import CommandQueue
+from netspot.config import Config, check_names, load, node_name, save, warnings
+from netspot.control import Control
 from netspot.errors import ConfigError, NetspotError
 from netspot.events import Alarm, Event, Incident, Sample
 from netspot.exporters.base import Context, StatInfo
 from netspot.exporters.fanout import Exporters
 from netspot.health import HealthCheck
-from netspot.listing import interfaces
 from netspot.miner import counters as counting
 from netspot.miner.captures import Captures
 from netspot.miner.counters import COUNTERS, Counter, CounterBank
@@ -42,7 +41,6 @@ from netspot.packets import PacketBatch, nothing
 
 if TYPE_CHECKING:
     from netspot.observe import Observer
-    from netspot.snapshot import Board, Info
 
 log = logging.getLogger("netspot")
 
@@ -59,11 +57,11 @@ class Service:
         config: Config,
         open_source: Callable[[Config], Source],
         reread: Callable[[], Config] | None = None,
-        save: Callable[[Mapping[str, Any]], None] | None = None,
+        keep: Callable[[Mapping[str, Any]], None] | None = None,
         observers: Callable[[Service], Iterable[Observer]] = lambda service: (),
         count: Iterable[str] = (),
     ) -> None:
-        """``reread``: what SIGHUP asks for the configuration; ``save``: keeps changes of it for the next start.
+        """``reread``: what SIGHUP asks for the configuration; ``keep``: saves changes of it for the next start.
 
         ``observers``: made for each configuration.
         ``count``: counters that are wanted beside those that the statistics need.
@@ -71,7 +69,7 @@ class Service:
         self.config = config
         self.commands = CommandQueue()
         self.started_ns = time.time_ns()
-        self._open_source, self._reread, self._keep = open_source, reread, save
+        self._open_source, self._reread, self._keep = open_source, reread, keep
         self._count = frozenset(count)
         self.stopping = self._rereading = False
         self._systemd = Systemd()
@@ -86,19 +84,10 @@ class Service:
         self.source = self._opened(config)
         self._export()
         self.health = HealthCheck(self)
+        self.samples: dict[str, Sample] = {}  # the newest of each statistic
         self._observers = observers
         self.observers = list(observers(self))
-        self._handlers = {
-            "start": self._start,
-            "stop": self._pause,
-            "relearn": self._relearn,
-            "mute": self._mute,
-            "unmute": lambda args: self._mute({**args, "seconds": 0}),
-            "config": self._configure,
-            "stats": lambda args: self._stats(),
-            "devices": lambda args: interfaces(),
-            "health": lambda args: self.health.figures,
-        }
+        self._handlers = Control(self).handlers
 
     def run(self) -> None:
         """Until the capture ends, or somebody stops it. Raises NetspotError for a source that cannot go on."""
@@ -116,6 +105,23 @@ class Service:
     def stop(self) -> None:
         """End ``run`` soon; may be called from a signal handler or another thread."""
         self.stopping = True
+
+    def pause(self) -> None:
+        """Capture no more until ``resume``; time goes on."""
+        if not isinstance(self.source, Paused):
+            self.source.close()
+            self.source = Paused(self.source.series)
+
+    def resume(self) -> None:
+        """Raises SourceError."""
+        if isinstance(self.source, Paused):
+            self.source = self._opened(self.config)
+
+    def keep(self, changes: Mapping[str, Any]) -> None:
+        """Have ``changes`` of the configuration apply at the next start too. Raises ConfigError."""
+        if self._keep is None:
+            raise ConfigError("there is no configuration file to save to; start with -c FILE")
+        self._keep(changes)
 
     # The parts that a configuration decides ---------------------------------------------------------------------
 
@@ -169,7 +175,7 @@ class Service:
     def node(self) -> str:
         return node_name(self.config)
 
-    def _apply(self, config: Config) -> None:
+    def apply(self, config: Config) -> None:
         """Go on with ``config``; what it does not change goes on undisturbed.
 
         Raises NetspotError for one that cannot be used: then everything is as it was.
@@ -200,6 +206,7 @@ class Service:
             self.exporters.close()
             self._export()
             self.exporters.start()
+        self.samples.clear()
         self.observers = list(self._observers(self))
 
     # One window -------------------------------------------------------------------------------------------------
@@ -218,6 +225,7 @@ class Service:
             observer.step(closed[0], samples, events, self.health.figures)
         for event in (*samples, *events):
             self.exporters.write(event)
+        self.samples.update((sample.stat, sample) for sample in samples)
 
     def _dated(self, event: Event) -> Event:
         """A Pi has no battery-backed clock: what happens before it was set says so."""
@@ -271,7 +279,7 @@ class Service:
             return
         self._systemd.reloading()
         try:
-            self._apply(self._reread())
+            self.apply(self._reread())
             log.info("configuration read again")
         except NetspotError as error:
             log.error("the configuration stays as it was: %s", error)
@@ -305,67 +313,11 @@ class Service:
         if wait:
             self._saver.join(10)
 
-    # Commands ---------------------------------------------------------------------------------------------------
-
-    def _start(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        if isinstance(self.source, Paused):
-            try:
-                self.source = self._opened(self.config)
-            except NetspotError as error:
-                raise CommandError(str(error)) from None
-        return {"running": True}
-
-    def _pause(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        if not isinstance(self.source, Paused):
-            self.source.close()
-            self.source = Paused(self.source.series)
-        return {"running": False}
-
-    def _relearn(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        names = self._named(args)
-        for event in self.analyzer.relearn(names, time.time_ns(), "somebody asked for it"):
-            self.exporters.write(event)
-        return {"relearning": names}
-
-    def _mute(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        seconds = args.get("seconds", 3600)
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 366 * 86_400:
-            raise CommandError(f"seconds = {seconds!r}: a number from 0 (unmute) to {366 * 86_400} is accepted")
-        names = self._named(args)
-        until_ns = time.time_ns() + int(seconds * 1e9)
-        self.analyzer.mute(names, until_ns)
-        return {"muted": names if seconds else [], "until_ns": until_ns}
-
-    def _named(self, args: Mapping[str, Any]) -> list[str]:
-        """The watches that ``args["stat"]`` names."""
-        name = args.get("stat", "all")
-        if name == "all":
-            return list(self.analyzer.watches)
-        if name not in self.analyzer.watches:
-            raise CommandError(f"stat = {name!r}: not watched here; {', '.join(self.analyzer.watches)} or all")
-        return [name]
-
-    def _configure(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "set" in args:
-            try:
-                self._apply(changed(self.config, args["set"]))
-                if args.get("save") and self._keep is not None:
-                    self._keep(args["set"])
-            except NetspotError as error:
-                raise CommandError(str(error)) from None
-        return to_dict(self.config)
-
-    def _stats(self) -> Mapping[str, Any]:
-        return {
-            name: {"unit": watch.stat.unit, "help": watch.stat.help, "span": watch.span}
-            for name, watch in self.analyzer.watches.items()
-        }
-
 
 class Paused:
     """The source while capture is stopped by command: time goes on, no packet comes."""
 
-    live = True
+    live = paused = True
 
     def __init__(self, series: str) -> None:
         self.series = series
@@ -395,81 +347,20 @@ def open_source(file: str | None) -> Callable[[Config], Source]:
 
 def serve(file: str | None, overrides: Sequence[tuple[str, str]]) -> None:
     """The service: capture, page and exporters, until SIGTERM; SIGHUP reads the configuration again."""
+    from netspot.page import Page
+
     page = Page()
 
     def reread() -> Config:
         return load(file, overrides)
 
-    def save(changes: Mapping[str, Any]) -> None:
-        if file is None:
-            raise ConfigError("the service was started without a configuration file: there is nowhere to save to")
-        log.info("saved to %s", save_changes(file, changes))
+    def keep(changes: Mapping[str, Any]) -> None:
+        log.info("saved to %s", save(str(file), changes))
 
     try:
-        Service(reread(), open_source(None), reread, save, page).run()
+        Service(reread(), open_source(None), reread, keep if file else None, page).run()
     finally:
         page.close()
-
-
-def info(service: Service) -> Info:
-    """What the page and a report say of the program around the numbers."""
-    from netspot.snapshot import Info
-
-    return Info(
-        service.node,
-        service.source.series,
-        netspot.__version__,
-        service.started_ns,
-        service.config.analyzer.period_ns,
-        tuple(StatInfo(w.name, w.stat.unit, w.stat.help) for w in service.analyzer.watches.values()),
-    )
-
-
-class Page:
-    """The status page and the API; one server goes on while configurations come and go."""
-
-    def __init__(self) -> None:
-        self._config: WebConfig | None = None
-        self._board: Board | None = None
-        self._server: Any = None
-
-    def __call__(self, service: Service) -> list[Observer]:
-        """The board of what ``service`` watches now, a fresh one where that has changed, shown by the server."""
-        from netspot.snapshot import Board
-
-        about = info(service)
-        if self._board is None or self._board.info != about:
-            self._board = Board(about)
-        board = self._board
-        if service.config.web != self._config:
-            self.close()
-            self._config = service.config.web
-            self._server = self._open(service, board)
-        elif self._server is not None:
-            self._server.app.board = board
-        return [] if self._server is None else [board]
-
-    def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-    def _open(self, service: Service, board: Board) -> Any:
-        if service.config.web.listen is None:
-            return None
-        from netspot.web.server import WebServer
-
-        server = WebServer(
-            service.config.web,
-            board,
-            service.commands,
-            lambda: to_dict(service.config),
-            service.config.state.dir,
-            lambda id: None if service.captures is None else service.captures.path(id),
-        )
-        server.start()
-        log.info("the page is on %s", service.config.web.listen)
-        return server
 
 
 def known(config: Config) -> tuple[dict[str, Stat], dict[str, Counter]]:

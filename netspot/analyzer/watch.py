@@ -171,11 +171,11 @@ class Watch:
 
     def _state(self, time_ns: int) -> State:
         assert self.spot is not None
+        if time_ns < self.muted_until_ns:
+            return "muted"
         if self._outside:
             return "alarm"
-        if self.spot.learned < self.spot.needed:
-            return "learning"
-        return "muted" if time_ns < self.muted_until_ns else "watching"
+        return "learning" if self.spot.learned < self.spot.needed else "watching"
 
     def _scale(self, value: float) -> float:
         return math.log1p(value) if self.stat.log else value
