@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from netspot.analyzer import Analyzer, Names, Watch, rules, watches
 from netspot.analyzer import stats as statistics
 from netspot.analyzer.stats import PROFILES, STATS, Stat
 from netspot.commands import CommandQueue
-from netspot.config import Config, check_names, load, node_name, save, warnings
+from netspot.config import Config, WebConfig, check_names, load, node_name, save, split_address, warnings
 from netspot.control import Control
 from netspot.errors import ConfigError, NetspotError
 from netspot.events import Alarm, Event, Incident, Sample
@@ -159,7 +160,9 @@ class Service:
         self.captures = Captures(Path(folder, "incidents"), evidence.mib, rename) if kept and folder else None
 
     def _export(self) -> None:
-        infos = tuple(StatInfo(w.name, w.stat.unit, w.stat.help) for w in self.analyzer.watches.values())
+        period_s = self.config.analyzer.period_ns / 1e9
+        watches = self.analyzer.watches.values()
+        infos = tuple(StatInfo(w.name, w.stat.unit, w.stat.help, w.span * period_s) for w in watches)
         context = Context(
             self.node,
             self.source.series,
@@ -168,6 +171,7 @@ class Service:
             infos,
             self.commands,
             self.source.live,
+            page_address(self.config.web),
         )
         self.exporters = Exporters(self.config.exporter, context)
 
@@ -377,6 +381,17 @@ def check(config: Config, file: str) -> str:
     """What ``netspot check`` says of a configuration that can be used. Raises ConfigError for one that cannot."""
     known(config)
     return "\n".join([*(f"{file}: warning: {text}" for text in warnings(config)), f"{file}: good"])
+
+
+def page_address(config: WebConfig) -> str | None:
+    """Where a reader of messages finds the page, if it can be reached from elsewhere."""
+    if config.listen is None or config.listen.startswith("unix:"):
+        return None
+    host, port = split_address(config.listen)
+    if host in ("127.0.0.1", "::1", "localhost"):
+        return None
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"{'https' if config.cert else 'http'}://{name}:{port}{config.base}"
 
 
 def bank(chosen: Sequence[Watch], counters: Mapping[str, Counter], more: Iterable[str] = ()) -> CounterBank:

@@ -167,6 +167,7 @@ class Watch:
             self._state(time_ns),
             spot.learned,
             spot.needed,
+            muted=time_ns < self.muted_until_ns,
         )
 
     def _state(self, time_ns: int) -> State:

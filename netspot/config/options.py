@@ -214,6 +214,7 @@ class MqttConfig:
         "auto", kinds.choice("auto", "3.1.1", "5"), "MQTT version; auto: 5 where the broker knows it."
     )
     transport: str = option("tcp", kinds.choice("tcp", "websockets", "unix"), "How the broker is reached.")
+    ws_path: str = option("/mqtt", kinds.text(), "Path of the broker's websocket.")
     client_id: str | None = option(
         None,
         optional(kinds.text("text of at most 128 characters", r"[^\x00\s]{1,128}"), "auto"),
@@ -246,6 +247,11 @@ class MqttConfig:
     )
     health_every_s: float = option(60.0, kinds.duration("1s", "1d"), "How often the program tells how it does.")
     commands: bool = option(True, kinds.flag(), "Obey requests that arrive over MQTT.")
+    echo: bool = option(
+        True,
+        kinds.flag(),
+        "Check at each connect that the broker hands on what is published; off for an account that may only write.",
+    )
     spool: int = option(
         10_000, kinds.whole(0, 1_000_000, "event"), "Alarms and incidents that wait on disk while the broker is away."
     )

@@ -84,7 +84,7 @@ def new_client(config: MqttConfig, client_id: str, version5: bool, tls: ssl.SSLC
         if config.tls_insecure:
             client.tls_insecure_set(True)
     if config.transport == "websockets":
-        client.ws_set_options(path=getattr(config, "ws_path", "/mqtt"))
+        client.ws_set_options(path=config.ws_path)
     return client
 
 

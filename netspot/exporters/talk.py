@@ -194,7 +194,7 @@ class Talk:
 
     def _say_hello(self) -> None:
         presence = self._link.presence
-        if presence is None or not getattr(self._link.config, "echo", True):
+        if presence is None or not self._link.config.echo:
             self._verify()
         if presence is not None:
             self._hello_mid = self._client.publish(presence.topic, presence.online, 1, True).mid
