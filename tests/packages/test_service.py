@@ -151,7 +151,7 @@ def test_memory_after_ten_minutes_of_traffic(box: Booted, figures: dict[str, str
     figures["nspawn amd64: RSS after 30 s and 10 min of 1,000 packets/s"] = (
         f"{first_kib / 1024:.1f}, {last_kib / 1024:.1f} MiB"
     )
-    assert last_kib < first_kib + 2048
+    assert last_kib < first_kib + 4096  # the page's history fills its ring
 
 
 @pytest.mark.skipif(WANTED != "all", reason="minutes")
