@@ -95,10 +95,9 @@ class KeySample:
         self._insert(h, groups)
 
     def clear(self) -> None:
-        if not len(self._slots):
-            return
-        self._table[self._slots] = _EMPTY
-        self._slots = np.empty(0, np.int64)
+        if len(self._slots):
+            self._table[self._slots] = _EMPTY
+            self._slots = np.empty(0, np.int64)
         self._level = 0
 
     def _passes(self, h: U64) -> NDArray[np.bool_]:
@@ -106,7 +105,7 @@ class KeySample:
         return passes
 
     def _insert(self, h: U64, groups: U64 | None) -> None:
-        """Linear probing, all keys a step at a time; a key that is there already goes no further."""
+        """Double hashing, all keys a step at a time; a key that is there already goes no further."""
         h, first = np.unique(h, return_index=True)
         groups = None if groups is None else groups[first]
         while len(h):
@@ -120,8 +119,13 @@ class KeySample:
             h, groups = h[room:], None if groups is None else groups[room:]
 
     def _place(self, h: U64, groups: U64 | None) -> None:
-        """Put distinct ``h`` into the table, which has room for all of them."""
+        """Put distinct ``h`` into the table, which has room for all of them.
+
+        Each key has a stride of its own (odd, so that it comes to every place): with a common one the last of many
+        keys would take hundreds of steps, each of them a handful of numpy calls.
+        """
         slot = (h >> self._shift).view(np.int64)
+        stride = (h >> np.uint64(8)).view(np.int64) & self._wrap | 1
         taken = [self._slots]
         while len(h):
             occupant = self._table[slot]
@@ -132,7 +136,7 @@ class KeySample:
                 self._groups[slot[won]] = groups[won]
             taken.append(slot[won])
             on = np.flatnonzero(self._table[slot] != h)
-            h, slot = h[on], (slot[on] + 1) & self._wrap
+            h, slot, stride = h[on], (slot[on] + stride[on]) & self._wrap, stride[on]
             groups = None if groups is None else groups[on]
         self._slots = np.concatenate(taken)
 
