@@ -14,9 +14,7 @@ from typing import IO
 import netspot
 from netspot.config import Config
 from netspot.errors import ConfigError, NetspotError
-
-# Nothing here multiplies matrices: a pool of threads would only cost memory, and time for spinning idle.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from netspot.lean import prepare_numpy
 
 DEFAULT_FILE = Path("/etc/netspot/netspot.yaml")
 EPILOG = """\
@@ -109,6 +107,7 @@ def _check_arguments(sub: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``netspot``; returns its exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    prepare_numpy()
     try:
         argv, options = split_options(argv)
         args = parser().parse_args(argv)

@@ -8,7 +8,6 @@ beside its place, with one warning, and everything is learned anew: never a cras
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
 import os
@@ -51,7 +50,7 @@ def save(folder: Path, detectors: Mapping[str, Mapping[str, Any]], meta: Mapping
     ({'R_SYN': {'n': 3, 'excesses': array([0.5])}}, {'seq': 41})
     """
     body = json.dumps({"meta": meta, "detectors": detectors}, default=_encoded, separators=(",", ":")).encode()
-    head = {"format": FORMAT, "version": VERSION, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    head = {"format": FORMAT, "version": VERSION, "bytes": len(body), "sha256": _digest(body)}
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{FILE}.new"
     with temporary.open("wb") as file:
@@ -102,12 +101,18 @@ def _parsed(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError("not a file of learned states")
     if head.get("version") != VERSION:
         raise ValueError(f"its version is {head.get('version')!r}, and only {VERSION} is known here")
-    if head.get("bytes") != len(body) or head.get("sha256") != hashlib.sha256(body).hexdigest():
+    if head.get("bytes") != len(body) or head.get("sha256") != _digest(body):
         raise ValueError("damaged, its checksum is another")
     tree = json.loads(body, object_hook=_decoded)
     if not isinstance(tree, dict) or not all(isinstance(tree.get(key), dict) for key in ("detectors", "meta")):
         raise ValueError("damaged, a part is missing")
     return tree["detectors"], tree["meta"]
+
+
+def _digest(body: bytes) -> str:
+    from hashlib import sha256  # brings OpenSSL, 3 MiB, which a run that keeps nothing does not need
+
+    return sha256(body).hexdigest()
 
 
 def _set_aside(path: Path) -> str:

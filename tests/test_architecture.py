@@ -17,6 +17,7 @@ MAY_IMPORT = {  # part -> parts of netspot that it may know
     "snapshot": {"events"},
     "config": {"errors"},
     "notify": set(),
+    "lean": set(),
     "spot": set(),
     "expressions": {"errors", "packets"},
     "plugins": set(),

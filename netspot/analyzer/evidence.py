@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import os
 from collections.abc import Callable, Sequence
@@ -73,7 +72,9 @@ class Names:
         return ":".join(f"{byte:02x}" for byte in b"\x02" + digest[:5])
 
     def _hash(self, text: str) -> bytes:
-        return hashlib.blake2b(text.encode(), key=self._secret, digest_size=8).digest()
+        from hashlib import blake2b  # brings OpenSSL, 3 MiB, which others do without
+
+        return blake2b(text.encode(), key=self._secret, digest_size=8).digest()
 
 
 def shares(keys: NDArray[Any], weight: NDArray[np.float64], top: int = TOP) -> Shares:

@@ -19,7 +19,7 @@ from netspot.miner.evidence import HeaderSample
 from netspot.packets import Bools, PacketBatch
 
 ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
-PAIRS = 16_384  # distinct pairs held for a fan-out; beyond it an estimate, standard error 0.9 %
+PAIRS = 4_096  # distinct pairs held for a fan-out; beyond it an estimate, standard error 1.9 % of their number
 FEW = 8192  # pairs that are kept as they came
 GROUPS = 1024  # groups whose packets are told apart; of more, the smallest are forgotten now and then
 

@@ -1,0 +1,31 @@
+"""What must happen before numpy is imported, so that it costs a small board no more than it has to."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+# numpy before 2.0 imports these with itself: 4 MiB that nothing here uses. They are loaded when somebody does.
+LAZY = frozenset({"numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random"})
+
+
+def prepare_numpy() -> None:
+    """Does nothing where numpy is there already."""
+    if "numpy" not in sys.modules:
+        # Nothing here multiplies matrices: a pool of threads would cost memory, and time for spinning idle.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        sys.meta_path.insert(0, _Lazy())
+
+
+class _Lazy:
+    """A finder that has the modules in ``LAZY`` executed only when an attribute of theirs is asked for."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if name in LAZY else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec

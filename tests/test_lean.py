@@ -1,0 +1,31 @@
+"""The program takes no more memory and modules than it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("ssl", "_hashlib", "bottle", "waitress", "paho.mqtt.client", "sqlite3", "yaml", "asyncio")
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_what_numpy_need_not_load_is_loaded_on_demand() -> None:
+    code = "from netspot.lean import prepare_numpy; prepare_numpy(); import numpy as np; "
+    assert python(code + "print(np.random.default_rng(1).integers(1), np.ma.masked_array([1]).sum())") == "0 1"
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_run_imports_only_what_it_uses(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("lean") / "none.pcap"
+    path.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))
+    code = (
+        f"import sys; from netspot.cli import main; main(['run', '-f', {str(path)!r}]); print({name!r} in sys.modules)"
+    )
+    if name == "_hashlib" and python("import numpy, sys; print('_hashlib' in sys.modules)") == "True":
+        pytest.skip("this numpy brings it")
+    assert python(code) == "False"
