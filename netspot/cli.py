@@ -94,10 +94,12 @@ def _demo_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def _ls_arguments(sub: argparse.ArgumentParser) -> None:
+    _devices_arguments(sub)
+    sub.add_argument("-c", "--config", metavar="FILE", help="with the counters and statistics that this file defines")
+
+
+def _devices_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="as JSON")
-
-
-_devices_arguments = _ls_arguments
 
 
 def _check_arguments(sub: argparse.ArgumentParser) -> None:
@@ -169,7 +171,6 @@ def _configuration(file: str | None, options: Iterable[tuple[str, str]]) -> Conf
 
 def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
     from netspot.config import to_dict
-    from netspot.miner.counters import COUNTERS
     from netspot.observe import CountersCsv, Observer, Progress, Summary
     from netspot.service import Service, open_source
 
@@ -206,8 +207,7 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
                 several.append(stack.enter_context(Progress(sys.stderr, service)))
             return several
 
-        count = COUNTERS if args.counters else ()
-        Service(config, open_source(args.file), observers=observers, count=count).run()
+        Service(config, open_source(args.file), observers=observers, count_all=bool(args.counters)).run()
     return 0
 
 
@@ -235,7 +235,7 @@ def _demo(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
 def _ls(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
     from netspot.listing import listing
 
-    print(listing(as_json=args.json))
+    print(listing(_configuration(args.config, options), as_json=args.json))
     return 0
 
 
@@ -254,12 +254,14 @@ def _defaults(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
 
 
 def _check(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
-    from netspot.analyzer.stats import STATS
+    from netspot.analyzer import stats
     from netspot.config import load
-    from netspot.miner.counters import COUNTERS
+    from netspot.miner import counters
     from netspot.service import check
 
-    print(check(load(Path(args.file), overrides=options, known=(STATS, COUNTERS)), args.file))
+    theirs = counters.known({})  # netspot's own, and those of packages beside it
+    known = (stats.known({}, theirs), theirs)
+    print(check(load(Path(args.file), overrides=options, known=known), args.file))
     return 0
 
 

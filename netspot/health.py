@@ -89,6 +89,7 @@ class HealthCheck:
             "spool": exporters.get("mqtt", {}).get("spool", 0),
             "mqtt": exporters.get("mqtt", {}),
             "exporters": exporters,
+            "captures_dropped": 0 if service.captures is None else service.captures.dropped,
         }
 
     def _phase(self, learning: bool) -> str:

@@ -6,22 +6,29 @@ import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netspot.config import Config
 
 WIDTH = 110
 
 
-def listing(as_json: bool) -> str:
-    """Statistics with units and text, counters, exporters."""
-    from netspot.analyzer.stats import PROFILES, STATS
+def listing(config: Config, as_json: bool) -> str:
+    """Statistics with units and text, counters, exporters; those of the configuration and of other packages too."""
+    from netspot.analyzer.stats import PROFILES
+    from netspot.analyzer.stats import known as known_stats
     from netspot.exporters.registry import EXPORTERS
-    from netspot.miner.counters import COUNTERS, WINDOW_COUNTERS
+    from netspot.miner.counters import WINDOW_COUNTERS
+    from netspot.miner.counters import known as known_counters
 
-    counters = {name: (counter.unit, counter.help) for name, counter in COUNTERS.items()} | WINDOW_COUNTERS
+    declared = known_counters(config.counters)
+    stats = known_stats(config.stats, (*declared, *WINDOW_COUNTERS))
+    counters = {name: (counter.unit, counter.help) for name, counter in declared.items()} | WINDOW_COUNTERS
     if as_json:
         return json.dumps(
             {
-                "stats": [{"name": s.name, "unit": s.unit, "help": s.help, "needs": s.needs} for s in STATS.values()],
+                "stats": [{"name": s.name, "unit": s.unit, "help": s.help, "needs": s.needs} for s in stats.values()],
                 "profiles": PROFILES,
                 "counters": [{"name": n, "unit": unit, "help": help} for n, (unit, help) in counters.items()],
                 "exporters": list(EXPORTERS),
@@ -31,7 +38,7 @@ def listing(as_json: bool) -> str:
     return "\n".join(
         [
             "Statistics (watch some of them with: netspot run -s NAME ...)",
-            *_table((s.name, s.unit, s.help) for s in STATS.values()),
+            *_table((s.name, s.unit, s.help) for s in stats.values()),
             "",
             "Profiles (analyzer.profile)",
             *_table((name, "", " ".join(names)) for name, names in PROFILES.items()),

@@ -60,18 +60,18 @@ class Service:
         reread: Callable[[], Config] | None = None,
         keep: Callable[[Mapping[str, Any]], None] | None = None,
         observers: Callable[[Service], Iterable[Observer]] = lambda service: (),
-        count: Iterable[str] = (),
+        count_all: bool = False,
     ) -> None:
         """``reread``: what SIGHUP asks for the configuration; ``keep``: saves changes of it for the next start.
 
         ``observers``: made for each configuration.
-        ``count``: counters that are wanted beside those that the statistics need.
+        ``count_all``: count all there is to count, not only what the statistics need.
         """
         self.config = config
         self.commands = CommandQueue()
         self.started_ns = time.time_ns()
         self._open_source, self._reread, self._keep = open_source, reread, keep
-        self._count = frozenset(count)
+        self._count_all = count_all
         self.stopping = self._rereading = False
         self._systemd = Systemd()
         self._states: Mapping[str, Any] = {}  # of detectors: what they had learned when the pipeline was last built
@@ -143,7 +143,7 @@ class Service:
         restored = self.analyzer.restore(self._states)
         if restored:
             log.info("%d of %d detectors go on with what they learned before", len(restored), len(self._states))
-        self._bank = bank(chosen, counters, self._count)
+        self._bank = bank(chosen, counters, counters if self._count_all else ())
 
     def _opened(self, config: Config) -> Source:
         source = self._open_source(config)
