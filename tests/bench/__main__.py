@@ -5,6 +5,7 @@ Figures are CPU seconds of whole processes (user and system, medians of RUNS), b
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import statistics
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import traffic
+from tests.bench import decoder
 
 RUNS = 5
 PACKETS = 1_000_000
@@ -37,6 +38,12 @@ def cost(command: list[str]) -> Cost:
     return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
+def make(what: str, path: Path, *numbers: int) -> str:
+    """Write a capture in another process: what this one ever held would count as memory of its children."""
+    command = [sys.executable, "-m", "tests.bench.traffic", what, str(path), *map(str, numbers)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def in_turn(*commands: list[str]) -> list[Cost]:
     """Medians of each command, run one after the other RUNS times."""
     rounds = [[cost(command) for command in commands] for _ in range(RUNS)]
@@ -48,7 +55,7 @@ def in_turn(*commands: list[str]) -> list[Cost]:
 
 def capture_file(folder: Path, packets: int, *arguments: str) -> None:
     path = folder / f"{packets}.pcap"
-    traffic.write(path, packets)
+    make("write", path, packets)
     # as root it would otherwise give /dev/null to the user tcpdump, for everybody
     peer = ["tcpdump", "-Z", "root", "-r", str(path), "-w", "/dev/null"]
     commands = [[*NETSPOT, "run", "-f", str(path), *arguments], [*NETSPOT, "run", "-f", str(folder / "none.pcap")]]
@@ -64,12 +71,26 @@ def capture_file(folder: Path, packets: int, *arguments: str) -> None:
     path.unlink()
 
 
+def flood(folder: Path) -> None:
+    """Memory and estimates of two million SYNs from random sources, beside as many from forty."""
+    few, many, counts = folder / "few.pcap", folder / "many.pcap", folder / "counts.csv"
+    make("write_flood", few, 2 * PACKETS, 40)
+    distinct = int(make("write_flood", many, 2 * PACKETS, 2 * PACKETS))
+    quiet, flooded = in_turn([*NETSPOT, "run", "-f", str(few)], [*NETSPOT, "run", "-f", str(many)])
+    print(f"spoofed flood, {2 * PACKETS:,} SYNs from {distinct:,} sources, beside as many from 40")
+    print(f"  peak memory {flooded.rss_mib:.1f} MiB, beside {quiet.rss_mib:.1f}")
+    subprocess.run([*NETSPOT, "run", "-f", str(many), "-p", "1d", "--counters", str(counts)], capture_output=True)
+    with counts.open() as rows:
+        estimate = sum(int(row["NB_UNIQ_SRC_ADDR"]) for row in csv.DictReader(rows))
+    print(f"  distinct sources in one window, estimated: {estimate:,}, {estimate / distinct - 1:+.2%}")
+
+
 def instructions(folder: Path) -> None:
     """Instructions a packet: the difference between runs of 200,000 and 100,000 packets, which no noise disturbs."""
     counts = []
     for packets in (100_000, 200_000):
         path = folder / "some.pcap"
-        traffic.write(path, packets)
+        make("write", path, packets)
         out = folder / "callgrind"
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *NETSPOT, "run", "-f", str(path)]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
@@ -80,14 +101,16 @@ def instructions(folder: Path) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="netspot-bench-") as name:
         folder = Path(name)
-        traffic.write(folder / "none.pcap", 0)
+        make("write", folder / "none.pcap", 0)
         print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors, medians of {RUNS}")
         capture_file(folder, PACKETS)
         capture_file(folder, PACKETS, "--analyzer.profile", "classic")
         if "--long" in sys.argv:
             capture_file(folder, 10 * PACKETS)
+        flood(folder)
         if shutil.which("valgrind"):
             instructions(folder)
+            decoder.main()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Instructions a packet of the decoder and of reading a capture file, without counters; needs valgrind.
+"""Instructions a packet: decoding and counting ring batches, reading a capture file; needs valgrind.
 
 python -m tests.bench.decoder
 
@@ -15,9 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from netspot.analyzer import watches
+from netspot.analyzer.stats import PROFILES, STATS
+from netspot.config import load
 from netspot.miner.capfile import CaptureFile
+from netspot.miner.counters import COUNTERS
 from netspot.miner.decode import PAD, PRIVATE, decode
 from netspot.packets import ACK, Frames
+from netspot.service import bank
 from tests import frames as f
 from tests.bench import traffic
 
@@ -43,8 +48,11 @@ def work(kind: str, argument: str) -> None:
             pass
         return
     frames = ring_batch()
+    counted = bank(watches(load(None), STATS, PROFILES[kind]), COUNTERS) if kind in PROFILES else None
     for _ in range(int(argument)):
-        decode(frames, np.zeros(ROWS, np.int64), frames.captured, PRIVATE, 0)
+        batch = decode(frames, np.zeros(ROWS, np.int64), frames.captured, PRIVATE, 0)
+        if counted is not None:
+            counted.add(batch)
 
 
 def instructions(kind: str, argument: str, folder: Path) -> int:
@@ -58,8 +66,9 @@ def instructions(kind: str, argument: str, folder: Path) -> int:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="netspot-bench-") as name:
         folder = Path(name)
-        batches = instructions("ring", "24", folder) - instructions("ring", "4", folder)
-        print(f"decode, batches of {ROWS:,}: {batches / 20 / ROWS:,.0f} instructions a packet")
+        for kind, what in (("ring", "decode"), *((profile, f"decode and count for {profile}") for profile in PROFILES)):
+            batches = instructions(kind, "24", folder) - instructions(kind, "4", folder)
+            print(f"{what}, batches of {ROWS:,}: {batches / 20 / ROWS:,.0f} instructions a packet")
         for packets in (100_000, 200_000):
             traffic.write(folder / f"{packets}.pcap", packets)
         files = [instructions("file", str(folder / f"{packets}.pcap"), folder) for packets in (100_000, 200_000)]

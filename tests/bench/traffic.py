@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,25 @@ def _records(rng: np.random.Generator, t_us: np.ndarray) -> bytes:
         put(group, at, port >> 8, port & 255, 1, 187)
         put(group[kind[group] != 1], at + 12, 0x50, flags)
     return data.tobytes()
+
+
+def write_flood(path: Path, packets: int, sources: int, packets_per_s: float = 50_000, seed: int = SEED) -> None:
+    """SYNs of 60 bytes to one port from so many random sources; prints how many are distinct."""
+    rng = np.random.default_rng(seed)
+    source = rng.integers(0x0B000000, 0xDF000000, packets if sources >= packets else sources)
+    source = source if sources >= packets else rng.choice(source, packets)
+    record = np.zeros((packets, 76), np.uint8)
+    t_us = (np.arange(packets) * 1e6 / packets_per_s).astype(np.int64)
+    header = np.stack([EPOCH_S + t_us // 1_000_000, t_us % 1_000_000, np.full(packets, 60), np.full(packets, 60)], 1)
+    record[:, :16] = header.astype("<u4").view(np.uint8)
+    record[:, 28:40] = (8, 0, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6)
+    record[:, 42:46] = source.astype(">u4").view(np.uint8).reshape(-1, 4)
+    record[:, 46:54] = (192, 168, 1, 12, 0x9C, 0x40, 0, 80)
+    record[:, 62:64] = (0x50, 2)
+    path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + record.tobytes())
+    print(len(np.unique(source)))
+
+
+if __name__ == "__main__":  # in a process of its own, so that the peak memory of the bench stays small
+    name, file, *numbers = sys.argv[1:]
+    {"write": write, "write_flood": write_flood}[name](Path(file), *map(int, numbers))
