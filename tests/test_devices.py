@@ -108,3 +108,11 @@ def test_without_permission_the_error_says_what_grants_it(device):
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert text.startswith(f"SourceError {device}: no permission to capture, CAP_NET_RAW is missing")
     assert "sudo setcap cap_net_raw+ep /" in text and "AmbientCapabilities=CAP_NET_RAW" in text
+
+
+def test_auto_is_content_with_loopback_only_until_there_is_another(near):
+    near.ip("link", "set", "lo", "up")
+    near.ip("link", "set", "veth0", "down")
+    assert resolve("auto").name == "lo"
+    near.ip("link", "set", "veth0", "up")
+    assert resolve("auto", "lo").name == "veth0"

@@ -129,8 +129,9 @@ def _automatic(found: list[Device], current: str) -> Device:
 
     def rank(device: Device) -> tuple[int | bool, ...]:
         route = routes.index(device.name) if device.name in routes else len(routes)
-        keep = device.name == current and (device.default_route or not routes)
-        return not keep, route, device.arphrd == ARPHRD_LOOPBACK, not device.carrier, device.index
+        loopback = device.arphrd == ARPHRD_LOOPBACK  # good only until there is another, as early at boot
+        keep = device.name == current and (device.default_route or not routes) and not loopback
+        return not keep, route, loopback, not device.carrier, device.index
 
     return min(candidates, key=rank)
 
