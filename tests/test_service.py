@@ -211,3 +211,15 @@ def test_numbers_of_alarms_never_come_twice(tmp_path: Path) -> None:
     with served(tmp_path) as service:
         third = burst(service)
     assert max(first) < min(second) and max(second) < min(third)
+
+
+def test_a_change_over_the_api_is_kept_if_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    with served(tmp_path, CONFIG + 'include: "conf.d/*.yaml"\n') as service:
+        url = ["--url", f"http://127.0.0.1:{service.web_port}", "--token-file", str(tmp_path / "state" / "token")]
+        command = [sys.executable, "-m", "netspot.ctl", *url, "config", "set", "analyzer.clear_after=7", "--save"]
+        done = subprocess.run(command, capture_output=True, timeout=20)
+        assert done.returncode == 0, done.stderr
+        assert service.get("/api/config")["analyzer"]["clear_after"] == 7
+    with served(tmp_path, CONFIG + 'include: "conf.d/*.yaml"\n') as service:
+        assert service.get("/api/config")["analyzer"]["clear_after"] == 7

@@ -100,6 +100,12 @@ def test_reload_keeps_what_was_learned_and_the_process(box: Booted) -> None:
     assert box.shown("MainPID") == pid
 
 
+def test_a_change_over_the_api_is_kept(box: Booted) -> None:
+    text = box.run("netspotctl config set analyzer.clear_after=11 --save; cat /etc/netspot/conf.d/90-api.yaml")
+    assert "analyzer.clear_after" in text, text
+    box.run("rm /etc/netspot/conf.d/90-api.yaml; systemctl reload netspot; sleep 1")
+
+
 def test_a_wrong_configuration_changes_nothing(box: Booted) -> None:
     box.run("echo 'spot: {q: 7}' >/etc/netspot/conf.d/wrong.yaml")
     text = since(box, "systemctl reload netspot; sleep 1; rm /etc/netspot/conf.d/wrong.yaml")
