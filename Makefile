@@ -29,7 +29,7 @@ test: setup lint ## install what is needed, lint, type-check, run all tests
 	$(BIN)/python -m pytest $(TESTS)
 
 test-debian: setup ## the tests that need no other package, on this Debian's own Python, numpy and paho-mqtt
-	$(DEBIAN) -m pytest -p no:cacheprovider $(TESTS)
+	PYTHONPATH=$(CURDIR) $(DEBIAN) -m pytest -p no:cacheprovider $(TESTS)
 
 lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -51,8 +51,7 @@ class Control:
     def relearn(self, args: Args) -> Args:
         """``stat``: a name, or all."""
         names = self._named(args)
-        for event in self._service.analyzer.relearn(names, time.time_ns(), "somebody asked for it"):
-            self._service.exporters.write(event)
+        self._service.relearn(names, "somebody asked for it")
         return {"relearning": names}
 
     def mute(self, args: Args) -> Args:
@@ -68,11 +67,16 @@ class Control:
     def config(self, args: Args) -> Args:
         """The settings that apply, after those in ``set``, which are kept for the next start with ``save``."""
         if "set" in args:
+            before = self._service.config
             try:
-                self._service.apply(changed(self._service.config, args["set"]))
+                self._service.apply(changed(before, args["set"]))
+            except NetspotError as error:
+                raise CommandError(str(error)) from None
+            try:
                 if args.get("save"):
                     self._service.keep(args["set"])
-            except NetspotError as error:
+            except NetspotError as error:  # whole or not at all
+                self._service.apply(before)
                 raise CommandError(str(error)) from None
         return to_dict(self._service.config)
 
@@ -82,7 +86,9 @@ class Control:
         for name, watch in self._service.analyzer.watches.items():
             about = {"unit": watch.stat.unit, "help": watch.stat.help, "span": watch.span}
             sample = self._service.samples.get(name)
-            answer[name] = about if sample is None else about | message(sample, self._service.node, "")
+            answer[name] = (
+                about if sample is None else about | message(sample, self._service.node, self._service.source.series)
+            )
         return answer
 
     def _named(self, args: Args) -> list[str]:

@@ -33,6 +33,7 @@ class HealthCheck:
         self._told_at_ns, self._told_phase = 0, ""
         self._cpu = (time.monotonic(), time.process_time())
         self._synced = False
+        self._started_s = time.monotonic()
         self.figures: Mapping[str, Any] = {}
         self.figures = self._measure(0.0)
 
@@ -54,8 +55,8 @@ class HealthCheck:
         self._dropped += window.dropped
         if window.dropped:
             self._lost.append((window.end_ns, window.dropped))
-        while self._lost and self._lost[0][0] < window.end_ns - RECENT_NS:
-            self._lost.popleft()
+        while self._lost and not window.end_ns - RECENT_NS <= self._lost[0][0] <= window.end_ns:
+            self._lost.popleft()  # long ago, or the clock was set back since
         if time.monotonic() - self._cpu[0] < MEASURE_EVERY_S:
             return list(events)  # a capture's windows pass quicker than the figures matter
         self.figures = self._measure(packets / window.seconds if window.seconds else 0.0)
@@ -72,7 +73,7 @@ class HealthCheck:
         return {
             "version": netspot.__version__,
             "started": iso(service.started_ns),
-            "uptime_s": (time.time_ns() - service.started_ns) // 10**9,
+            "uptime_s": int(time.monotonic() - self._started_s),
             "phase": self._phase(learned < needed),
             "learned": learned,
             "needed": needed,

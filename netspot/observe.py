@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
+from netspot.errors import NetspotError
 from netspot.events import Alarm, Event, Sample, Window, iso
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ class CountersCsv:
             self._names = list(window.counts)
             self._rows.writerow(["start", "start_ns", *self._names])
         counts = (f"{window.counts[name]:.15g}" for name in self._names)
-        self._rows.writerow([iso(window.start_ns), window.start_ns, *counts])
+        try:
+            self._rows.writerow([iso(window.start_ns), window.start_ns, *counts])
+        except OSError as error:
+            raise NetspotError(f"--counters: {error.strerror}") from None
 
 
 class Progress:

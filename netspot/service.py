@@ -20,25 +20,21 @@ from typing import TYPE_CHECKING, Any
 
 import netspot
 from netspot import state
-from netspot.analyzer import Analyzer, Names, Watch, rules, watches
-from netspot.analyzer import stats as statistics
-from netspot.analyzer.stats import PROFILES, STATS, Stat
+from netspot.analyzer import Analyzer, Names
 from netspot.commands import CommandQueue
-from netspot.config import Config, WebConfig, check_names, load, node_name, save, split_address, warnings
+from netspot.config import Config, WebConfig, load, node_name, save, split_address, warnings
 from netspot.control import Control
 from netspot.errors import ConfigError, NetspotError
 from netspot.events import Alarm, Event, Incident, Sample
 from netspot.exporters.base import Context, StatInfo
 from netspot.exporters.fanout import Exporters
 from netspot.health import HealthCheck
-from netspot.miner import counters as counting
 from netspot.miner.captures import Captures
-from netspot.miner.counters import COUNTERS, Counter, CounterBank
-from netspot.miner.evidence import HeaderSample
 from netspot.miner.source import Source
 from netspot.miner.windows import Closed, Windows
 from netspot.notify import Systemd
 from netspot.packets import PacketBatch, nothing
+from netspot.pipeline import Watching, known, same_watching, watching
 
 if TYPE_CHECKING:
     from netspot.observe import Observer
@@ -74,15 +70,17 @@ class Service:
         self._count_all = count_all
         self.stopping = self._rereading = False
         self._systemd = Systemd()
-        self._states: Mapping[str, Any] = {}  # of detectors: what they had learned when the pipeline was last built
-        self._meta: dict[str, Any] = {}
+        self._states: Mapping[str, Any] = {}  # what detectors had learned when they were last replaced
+        self._seq = 0
         self._saver: threading.Thread | None = None
         self._saved_at_s = time.monotonic()
         self._read_state()
         self.captures: Captures | None = None
-        self._watch()
+        self._pending: list[Event] = []  # to be told with the next window
+        self._watching = watching(config, Names(config.evidence.addresses), self._states, self._seq, count_all)
         self._capture()
-        self.source = self._opened(config)
+        self.source = open_source(config)
+        self.windows = self._fresh_windows()
         self._export()
         self.health = HealthCheck(self)
         self.samples: dict[str, Sample] = {}  # the newest of each statistic
@@ -95,7 +93,7 @@ class Service:
         with self._alive():
             try:
                 while not self.stopping and (batch := self.source.read(self._patience_s())) is not None:
-                    for closed in self.windows.push(batch):
+                    for closed in self.windows.push(batch, blind=not getattr(self.source, "up", True)):
                         self._close(closed)
                     self._housekeep()
             finally:  # a capture that was cut has a last window too
@@ -116,7 +114,10 @@ class Service:
     def resume(self) -> None:
         """Raises SourceError."""
         if isinstance(self.source, Paused):
-            self.source = self._opened(self.config)
+            self.source = self._open_source(self.config)
+
+    def relearn(self, names: Iterable[str], reason: str) -> None:
+        self._pending += self.analyzer.relearn(names, time.time_ns(), reason)
 
     def keep(self, changes: Mapping[str, Any]) -> None:
         """Have ``changes`` of the configuration apply at the next start too. Raises ConfigError."""
@@ -126,36 +127,24 @@ class Service:
 
     # The parts that a configuration decides ---------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        """Statistics, their detectors, and the counters that they need."""
-        stats, counters = known(self.config)
-        names = self.config.analyzer.stats or (*PROFILES[self.config.analyzer.profile], *self.config.stats)
-        chosen = watches(self.config, stats, names)
-        self.names = Names(self.config.evidence.addresses)
-        self.analyzer = Analyzer(
-            chosen,
-            self.node,
-            int(self._meta.get("seq", 0)),
-            mute=rules(self.config.mute),
-            names=self.names,
-            capture=self.config.evidence.pcap and self.config.state.dir is not None,
-        )
-        restored = self.analyzer.restore(self._states)
-        if restored:
-            log.info("%d of %d detectors go on with what they learned before", len(restored), len(self._states))
-        self._bank = bank(chosen, counters, counters if self._count_all else ())
+    @property
+    def analyzer(self) -> Analyzer:
+        return self._watching.analyzer
 
-    def _opened(self, config: Config) -> Source:
-        source = self._open_source(config)
-        self.windows = Windows(self._bank, config.analyzer.period_ns, time.time_ns() if source.live else None)
-        return source
+    @property
+    def node(self) -> str:
+        return node_name(self.config)
+
+    def _fresh_windows(self) -> Windows:
+        start_ns = time.time_ns() if self.source.live else None
+        return Windows(self._watching.bank, self.config.analyzer.period_ns, start_ns)
 
     def _capture(self) -> None:
         """Capture files of incidents, where there is a folder for them."""
         if self.captures is not None:
             self.captures.close()
         evidence, folder = self.config.evidence, self.config.state.dir
-        rename = None if evidence.addresses == "whole" else self.names.address
+        rename = None if evidence.addresses == "whole" else self._watching.names.address
         kept = evidence.pcap and folder is not None
         self.captures = Captures(Path(folder, "incidents"), evidence.mib, rename) if kept and folder else None
 
@@ -173,51 +162,63 @@ class Service:
             self.source.live,
             page_address(self.config.web),
         )
+        self._series = self.source.series
         self.exporters = Exporters(self.config.exporter, context)
-
-    @property
-    def node(self) -> str:
-        return node_name(self.config)
 
     def apply(self, config: Config) -> None:
         """Go on with ``config``; what it does not change goes on undisturbed.
 
-        Raises NetspotError for one that cannot be used: then everything is as it was.
+        Raises NetspotError for one that cannot be used: then everything is as it was, and nothing is forgotten.
         """
-        known(config)
-        before = self.config
+        before, source, old = self.config, self.source, self._watching
+        new = old if same_watching(config, before) else self._rebuilt(config)
+        if config.miner != before.miner and not isinstance(source, Paused):
+            source = self._open_source(config)  # the new one stands before the old one goes
+        if new is not old:
+            self._pending += self.analyzer.close(time.time_ns())
+        parts = (before, self.source, old, self.windows)
+        self.config, self.source, self._watching = config, source, new
+        if new is not old or source is not parts[1]:
+            self.windows = self._fresh_windows()
         try:
-            self._become(config)
-        except NetspotError:
-            self._become(before)
+            self._show(before, new is not old)
+        except Exception:
+            if source is not parts[1]:
+                source.close()
+            self.config, self.source, self._watching, self.windows = parts
+            self._show(config, new is not old)
             raise
+        if source is not parts[1]:
+            parts[1].close()
 
-    def _become(self, config: Config) -> None:
-        """Build anew the parts in which ``config`` differs from what runs."""
-        before, self.config = self.config, config
-        watched = same_watches(config, before) and config.node == before.node
-        if not watched or config.miner != before.miner:
-            self._states = self.analyzer.states()
-            self._meta = {**self._meta, "seq": self.analyzer.seq}
-            if config.miner != before.miner and not isinstance(self.source, Paused):
-                self.source.close()
-                self.source = self._open_source(config)
-            self._watch()
-            self.windows = Windows(self._bank, config.analyzer.period_ns, time.time_ns())
+    def _rebuilt(self, config: Config) -> Watching:
+        """Raises ConfigError."""
+        names = self._watching.names
+        if config.evidence.addresses != self.config.evidence.addresses:
+            names = Names(config.evidence.addresses)
+        self._states = {**self._states, **self.analyzer.states()}
+        return watching(config, names, self._states, self.analyzer.seq, self._count_all)
+
+    def _show(self, before: Config, watched_anew: bool) -> None:
+        """Have exporters, captures and page follow a change of the configuration. Raises ConfigError."""
+        config = self.config
         if (config.evidence, config.state) != (before.evidence, before.state):
             self._capture()
-        if not watched or config.exporter != before.exporter:
-            self.exporters.close()
-            self._export()
-            self.exporters.start()
+        if watched_anew or (config.exporter, config.miner, config.web) != (before.exporter, before.miner, before.web):
+            self._export_anew()
         self.samples.clear()
         self.observers = list(self._observers(self))
+
+    def _export_anew(self) -> None:
+        self.exporters.close()
+        self._export()
+        self.exporters.start()
 
     # One window -------------------------------------------------------------------------------------------------
 
     def _close(self, closed: Closed) -> None:
         samples: list[Sample] = []
-        events: list[Event] = []
+        events, self._pending = self._pending, []
         for window in closed:
             values, happened = self.analyzer.step(window)
             samples += values
@@ -243,6 +244,9 @@ class Service:
         return min(PATIENCE_S, max(0.001, left_ns / 1e9))
 
     def _housekeep(self) -> None:
+        if self._series != self.source.series:  # device: auto has moved to another interface
+            self._export_anew()
+            self.observers = list(self._observers(self))
         self.commands.serve(self._handlers)
         self.exporters.poll()
         if self._rereading:
@@ -264,16 +268,22 @@ class Service:
         stack.callback(lambda: self.captures.close() if self.captures is not None else None)
         self._save()  # the file says from now on that the program was not stopped
         stack.callback(self._save, wait=True)
-        for number, handler in (
-            (signal.SIGTERM, lambda *_: self.stop()),
-            (signal.SIGINT, lambda *_: self.stop()),
-            (signal.SIGHUP, lambda *_: self._ask_reload()),
-        ):
-            if threading.current_thread() is threading.main_thread():
-                stack.callback(signal.signal, number, signal.signal(number, handler))
+        stack.callback(self._end_incidents)
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
+        if self._reread is not None:  # else a lost terminal ends the run
+            handlers[signal.SIGHUP] = self._ask_reload
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                stack.callback(signal.signal, number, signal.signal(number, lambda *_, call=handler: call()))
         self._systemd.ready(self.health.status)
         stack.callback(self._systemd.stopping)
         return stack
+
+    def _end_incidents(self) -> None:
+        """Nobody shall wait for the end of an alarm that nobody watches any more."""
+        if self.source.live:
+            for event in (*self._pending, *self.analyzer.close(time.time_ns())):
+                self.exporters.write(event)
 
     def _ask_reload(self) -> None:
         self._rereading = True
@@ -298,9 +308,10 @@ class Service:
             folder.mkdir(0o750, parents=True, exist_ok=True)
         except OSError as error:
             log.warning("state.dir %s: %s; nothing will be kept", folder, error.strerror)
-        self._states, self._meta = state.load(folder)
-        if self._meta and not self._meta.get("stopped"):
-            self._meta["seq"] = int(self._meta.get("seq", 0)) + CRASH_GAP
+        self._states, meta = state.load(folder)
+        self._seq = int(meta.get("seq", 0))
+        if meta and not meta.get("stopped"):
+            self._seq += CRASH_GAP
 
     def _save(self, wait: bool = False) -> None:
         """Keep what the detectors learned; in a thread, because a worn SD card may take seconds."""
@@ -322,6 +333,7 @@ class Paused:
     """The source while capture is stopped by command: time goes on, no packet comes."""
 
     live = paused = True
+    up = False
 
     def __init__(self, series: str) -> None:
         self.series = series
@@ -367,16 +379,6 @@ def serve(file: str | None, overrides: Sequence[tuple[str, str]]) -> None:
         page.close()
 
 
-def known(config: Config) -> tuple[dict[str, Stat], dict[str, Counter]]:
-    """The statistics and counters that ``config`` may name. Raises ConfigError where it names another."""
-    counters = counting.known(config.counters)
-    stats = statistics.known(config.stats, (*counters, *counting.WINDOW_COUNTERS))
-    theirs = {name for name in stats if name not in config.stats or name in STATS}
-    check_names(config, theirs, {name for name in counters if name not in config.counters or name in COUNTERS})
-    rules(config.mute)
-    return stats, counters
-
-
 def check(config: Config, file: str) -> str:
     """What ``netspot check`` says of a configuration that can be used. Raises ConfigError for one that cannot."""
     known(config)
@@ -392,22 +394,6 @@ def page_address(config: WebConfig) -> str | None:
         return None
     name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"{'https' if config.cert else 'http'}://{name}:{port}{config.base}"
-
-
-def bank(chosen: Sequence[Watch], counters: Mapping[str, Counter], more: Iterable[str] = ()) -> CounterBank:
-    """The counters that the statistics need, over one period and over longer spans, and ``more`` of them."""
-    spans: dict[int, set[str]] = {}
-    for watch in chosen:
-        spans.setdefault(watch.span, set()).update(name for name in watch.stat.needs if name in counters)
-    needed = {"PKTS", "BYTES"}.union(more, *spans.values())  # these two for health and summary
-    longer = {span: names for span, names in sorted(spans.items()) if span > 1}
-    return CounterBank((counter for name, counter in counters.items() if name in needed), longer, HeaderSample())
-
-
-def same_watches(one: Config, other: Config) -> bool:
-    """Whether both ask for the same statistics, detectors and counters."""
-    names = ("analyzer", "spot", "spot_stats", "counters", "stats", "mute", "evidence")
-    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def _save(folder: Path, states: Mapping[str, Any], meta: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ MAY_IMPORT = {  # part -> parts of netspot that it may know
     "client": VALUES | {"fleet", "web"},
     "ctl": VALUES | {"client", "fleet", "web"},
 }
-SEE_ALL = {"service", "control", "page", "cli", "listing", "demo", "__main__", "__init__"}
+SEE_ALL = {"service", "pipeline", "control", "page", "cli", "listing", "demo", "__main__", "__init__"}
 
 
 def part(module: str) -> str:

@@ -182,8 +182,9 @@ def test_a_bad_configuration_is_refused_on_reload_and_the_old_one_goes_on(tmp_pa
         assert "spot.q" in service.errors and "Traceback" not in service.errors
 
 
-def test_a_configuration_that_cannot_work_here_is_rolled_back(tmp_path: Path) -> None:
+def test_a_configuration_that_cannot_work_here_is_rolled_back_and_nothing_is_forgotten(tmp_path: Path) -> None:
     with socket.socket() as taken, served(tmp_path) as service:
+        steady(service, 20)
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         text = service.text.replace(str(service.web_port), str(taken.getsockname()[1])).replace("q: 1e-3", "q: 1e-4")
@@ -192,6 +193,7 @@ def test_a_configuration_that_cannot_work_here_is_rolled_back(tmp_path: Path) ->
         wait_for(lambda: "stays as it was" in service.errors, 5, "the refusal")
         before = service.status()["windows"]
         wait_for(lambda: service.status()["windows"] > before, 3, "the page and the windows go on")
+        assert service.status()["learned"] >= 20
 
 
 def test_numbers_of_alarms_never_come_twice(tmp_path: Path) -> None:
@@ -223,3 +225,34 @@ def test_a_change_over_the_api_is_kept_if_asked_for(tmp_path: Path) -> None:
         assert service.get("/api/config")["analyzer"]["clear_after"] == 7
     with served(tmp_path, CONFIG + 'include: "conf.d/*.yaml"\n') as service:
         assert service.get("/api/config")["analyzer"]["clear_after"] == 7
+
+
+def told_to(service: Served, path: str, **body: object) -> None:
+    """Post a change, with the token of the service."""
+    token = (service.file.parent / "state" / "token").read_text().strip()
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    url = f"http://127.0.0.1:{service.web_port}{path}"
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=5).close()
+
+
+def test_while_it_is_stopped_it_learns_nothing(tmp_path: Path) -> None:
+    with served(tmp_path) as service:
+        steady(service, 10)
+        told_to(service, "/api/run", action="stop")
+        wait_for(lambda: service.status()["phase"] == "stopped", 5, "stopped")
+        learned, windows = service.status()["learned"], service.status()["windows"]
+        wait_for(lambda: service.status()["windows"] > windows + 5, 5, "windows go on")
+        assert service.status()["learned"] <= learned + 1
+        told_to(service, "/api/run", action="start")
+        wait_for(lambda: service.status()["phase"] == "learning", 5, "learning again")
+        steady(service, learned + 3)
+
+
+def test_a_reload_ends_what_was_open(tmp_path: Path) -> None:
+    with served(tmp_path, CONFIG.replace("clear_after: 3", "clear_after: 1000")) as service:
+        steady(service, 50)
+        send(3000)
+        wait_for(lambda: service.get("/api/incidents")["incidents"], 5, "an incident")
+        service.file.write_text(service.text.replace("q: 1e-3", "q: 1e-4"))
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: service.get("/api/incidents")["incidents"][0]["event_type"] == "closed", 5, "its end")

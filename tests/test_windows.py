@@ -110,3 +110,24 @@ def test_a_span_that_a_jump_broke_is_not_told() -> None:
 def test_replacing_the_period_moves_the_grid() -> None:
     windows = cut([batch([T0 + 200_000_000, T0 + 700_000_000])], period_ns=S // 2)
     assert [window.start_ns - T0 for window in windows] == [0, S // 2]
+
+
+def test_what_the_source_could_not_see_is_no_silence() -> None:
+    windows = Windows(CounterBank([COUNTERS["PKTS"]], {2: ["PKTS"]}), S, T0)
+    told: list[Window] = []
+    for until_s, blind in ((1, False), (2, True), (3, False), (4, False), (5, False), (6, False)):
+        told += [window for many in windows.push(nothing(T0 + until_s * S), blind) for window in many]
+    assert [window.partial for window in told if window.span == 1] == [False, True, True, False, False, False]
+    assert [window.partial for window in told if window.span == 2] == [True, True, False]
+
+
+def test_live_a_window_that_a_step_of_the_clock_cut_is_partial_and_so_is_the_next() -> None:
+    there = T0 + 10**6 * S + 700_000_000
+    windows = cut([nothing(T0 + S), nothing(there), nothing(there + 2 * S)], start_ns=T0)
+    assert [window.partial for window in windows] == [False, True, True, False]
+    assert windows[2].seconds == pytest.approx(0.3)
+
+
+def test_the_time_that_a_span_took_is_that_of_all_its_windows() -> None:
+    spans = cut([batch([T0 + i * S for i in range(11)])], ten=10)
+    assert spans[10].counts["REAL_TIME"] == pytest.approx(sum(w.counts["REAL_TIME"] for w in spans[:10]))

@@ -84,6 +84,11 @@ class LiveSource:
         dropped, self._dropped = self._dropped + self._tap.drops(), 0
         return decode(frames, ts_ns, wire_len, self._home, until_ns, dropped)
 
+    @property
+    def up(self) -> bool:
+        """False while the interface is away: what the windows hold then is no silence."""
+        return not self._lost
+
     def close(self) -> None:
         self._tap.close()
 

@@ -32,7 +32,10 @@ class Windows:
         self._live = self._started = start_ns is not None
         self._seen_from_ns = start_ns or 0  # when this stretch of the grid began to be observed
         self._dropped = 0
+        self._blind = False  # for a part of the open window nothing could be seen
         self._span_dropped = dict.fromkeys(bank.spans, 0)
+        self._span_blind = dict.fromkeys(bank.spans, False)
+        self._span_real_ns = dict.fromkeys(bank.spans, 0)
         self._closed_at_ns = time.monotonic_ns()
 
     @property
@@ -40,24 +43,29 @@ class Windows:
         """When the open window ends [ns since epoch]."""
         return (self._index + 1) * self.period_ns
 
-    def push(self, batch: PacketBatch) -> Iterator[Closed]:
-        """Count ``batch``; yields the windows that it closes. A packet older than the open window counts in it."""
+    def push(self, batch: PacketBatch, blind: bool = False) -> Iterator[Closed]:
+        """Count ``batch``; yields the windows that it closes. A packet older than the open window counts in it.
+
+        ``blind``: the source sees nothing now. The windows that this touches are told as not observed: silence that is
+        none must teach nobody.
+        """
+        self._blind |= blind
         ordered = bool((batch.ts_ns[1:] >= batch.ts_ns[:-1]).all())
         begin = 0
         while begin < len(batch):
-            yield from self._advance(int(batch.ts_ns[begin]) // self.period_ns)
+            yield from self._advance(int(batch.ts_ns[begin]))
             end = int(np.searchsorted(batch.ts_ns, self.end_ns)) if ordered else self._run_end(batch, begin)
             self._count(batch if end - begin == len(batch) else batch.rows(begin, end))
             begin = end
         if not len(batch):
             self._dropped += batch.dropped
         if self._live:  # in a file time goes on with the packets alone
-            yield from self._advance(batch.until_ns // self.period_ns, watermark=True)
+            yield from self._advance(batch.until_ns, watermark=True, blind=blind)
 
     def finish(self) -> Iterator[Closed]:
         """The last window of a capture, which no later packet closes."""
         if self._started:
-            yield from self._close()
+            yield from self._close(False)
             self._started = False
 
     def _run_end(self, batch: PacketBatch, begin: int) -> int:
@@ -73,17 +81,21 @@ class Windows:
         self.bank.add(rows)
         self._dropped += rows.dropped
 
-    def _advance(self, index: int, watermark: bool = False) -> Iterator[Closed]:
-        """Close windows until ``index`` is open."""
+    def _advance(self, now_ns: int, watermark: bool = False, blind: bool = False) -> Iterator[Closed]:
+        """Close windows until the one of ``now_ns`` is open."""
+        index = now_ns // self.period_ns
         if not self._started:
             self._restart(index)
         gap = index - self._index
         # A packet may be late; a watermark that lags says that the clock was set back.
         if gap > JUMP or gap < (-1 if watermark else -JUMP):
-            yield from self._close()
+            self._blind |= self._live  # the clock was set: nobody knows how long this window was
+            yield from self._close(blind)
             self._restart(index)
+            if self._live:
+                self._seen_from_ns = now_ns
         while self._index < index:
-            yield from self._close()
+            yield from self._close(blind)
             self._index += 1
 
     def _restart(self, index: int) -> None:
@@ -93,22 +105,29 @@ class Windows:
         self._seen_from_ns = index * self.period_ns
         for span in self.bank.spans:
             self.bank.clear_span(span)
-            self._span_dropped[span] = 0
+            self._forget(span)
 
-    def _close(self) -> Iterator[Closed]:
+    def _close(self, blind: bool) -> Iterator[Closed]:
+        """``blind``: nothing can be seen in the window that follows."""
         now_ns = time.monotonic_ns()
         real_ns, self._closed_at_ns = now_ns - self._closed_at_ns, now_ns
-        closed = [self._window(1, self.bank.close(), self._dropped, real_ns)]
+        closed = [self._window(1, self.bank.close(), self._dropped, real_ns, self._blind)]
         for span in self.bank.spans:
             self._span_dropped[span] += self._dropped
+            self._span_blind[span] |= self._blind
+            self._span_real_ns[span] += real_ns
             if (self._index + 1) % span == 0:
-                closed.append(self._window(span, self.bank.close_span(span), self._span_dropped[span], real_ns))
-                self._span_dropped[span] = 0
-        self._dropped = 0
+                counts, dropped = self.bank.close_span(span), self._span_dropped[span]
+                closed.append(self._window(span, counts, dropped, self._span_real_ns[span], self._span_blind[span]))
+                self._forget(span)
+        self._dropped, self._blind = 0, blind
         yield closed
 
-    def _window(self, span: int, counts: dict[str, float], dropped: int, real_ns: int) -> Window:
+    def _forget(self, span: int) -> None:
+        self._span_dropped[span], self._span_blind[span], self._span_real_ns[span] = 0, False, 0
+
+    def _window(self, span: int, counts: dict[str, float], dropped: int, real_ns: int, blind: bool) -> Window:
         start_ns, end_ns = (self._index + 1 - span) * self.period_ns, self.end_ns
-        observed_ns = max(0, end_ns - max(start_ns, self._seen_from_ns))
+        observed_ns = 0 if blind else max(0, end_ns - max(start_ns, self._seen_from_ns))
         counts |= {"SOURCE_TIME": observed_ns, "REAL_TIME": real_ns, "DROPPED": dropped}
         return Window(start_ns, end_ns, counts, dropped, observed_ns / 1e9, span, self.bank.evidence())

@@ -22,7 +22,7 @@ from netspot.miner.capfile import CaptureFile
 from netspot.miner.counters import COUNTERS
 from netspot.miner.decode import PAD, PRIVATE, decode
 from netspot.packets import ACK, Frames
-from netspot.service import bank
+from netspot.pipeline import bank
 from tests import frames as f
 from tests.bench import traffic
 
