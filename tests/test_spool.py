@@ -199,3 +199,88 @@ def test_a_read_only_disk_falls_back_to_memory(tmp_path, caplog):
         assert payloads(spool)[-5:] == numbers(5, 10)
         assert len(caplog.records) == 1
         spool.close()
+
+
+class BadDisk:
+    """A connection to a disk that gives nothing back: what such a disk does can't be had without one."""
+
+    in_transaction = False
+
+    def execute(self, *args):
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    executemany = execute
+
+    def close(self):
+        pass
+
+
+def test_a_smaller_bound_on_an_unreadable_disk_ends_and_keeps_the_new(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(spool_module, "MEMORY", 50)
+    spool = Spool(tmp_path / "s.db", 1000)
+    fill(spool, 0, 300)
+    spool.close()
+    spool = Spool(tmp_path / "s.db", 100)
+    good, spool._db = spool._db, BadDisk()
+    fill(spool, 300, 310)
+    assert payloads(spool) == numbers(300, 310) and spool.dropped == 0
+    fill(spool, 310, 360)
+    assert payloads(spool) == numbers(310, 360) and spool.dropped == 10
+    spool._db, spool._retry_at_s = good, 0.0
+    fill(spool, 360, 361)
+    assert payloads(spool) == [*numbers(251, 300), *numbers(310, 361)]
+    assert len(caplog.records) == 1
+    spool.close()
+
+
+def test_a_full_spool_whose_disk_takes_no_change_drops_the_oldest(tmp_path):
+    with small_disk(tmp_path):
+        spool = Spool(tmp_path / "s.db", 40)
+        fill(spool, 0, 40)
+        subprocess.run(
+            ["dd", "if=/dev/zero", f"of={tmp_path}/ballast", "bs=4k"], stderr=subprocess.DEVNULL
+        )  # to the end
+        fill(spool, 40, 60, 4000)
+        assert spool._rows == 40 and len(spool._memory) == 20
+        assert [p.strip() for p in payloads(spool)] == numbers(20, 60) and spool.dropped == 20
+        (tmp_path / "ballast").unlink()
+        spool.close()
+
+
+def test_a_smaller_bound_is_reached_at_once(tmp_path):
+    spool = Spool(tmp_path / "s.db", 10_000)
+    spool._memory.extend(spool_module.Spooled(number, "t", "x" * 800) for number in range(1, 10_000))
+    spool._next = 10_000
+    spool.append("t", "y")
+    spool.close()
+    spool = Spool(tmp_path / "s.db", 100)
+    began_s = time.process_time()
+    spool.append("t", "z")
+    assert time.process_time() - began_s < 1.0
+    assert len(spool) == len(spool.pending(0, 1000)) == 100 and spool.dropped == 9901
+    spool.close()
+
+
+def test_a_broken_file_on_a_read_only_disk_is_left_and_memory_serves(tmp_path, caplog):
+    with small_disk(tmp_path):
+        (tmp_path / "s.db").write_bytes(b"this is no database" * 1000)
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+        spool = Spool(tmp_path / "s.db", 100)
+        fill(spool, 0, 5)
+        assert payloads(spool) == numbers(0, 5) and len(caplog.records) == 1
+        spool.close()
+
+
+def test_the_log_is_worked_off_by_the_checkpoint_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "LOG_BYTES", 1 << 20)
+    spool = Spool(tmp_path / "s.db", 10_000)
+    before = (tmp_path / "s.db").stat().st_size
+    for number in range(2000):
+        spool.append("t", "x" * 1500)
+        spool.delete([number + 1])
+    assert (tmp_path / "s.db").stat().st_size == before  # so nothing was forced out meanwhile
+    assert spool.log_is_long
+    spool.checkpoint()
+    fill(spool, 0, 1)
+    assert not spool.log_is_long
+    spool.close()

@@ -95,8 +95,8 @@ class Delivery:
             self._waiting.add(event.id)
 
     def _sync(self, now_s: float) -> None:
-        """What waits for a broker that is away survives a power cut; with the broker there, nothing is forced."""
+        """What waits for a broker that is away survives a power cut; with it there, only a long log is worked off."""
         self._sync_due_s = now_s + SYNC_S
         self._unsynced = False
-        if not self._session and self._spool.path and len(self._spool):
+        if (not self._session and self._spool.path and len(self._spool)) or self._spool.log_is_long:
             threading.Thread(target=self._spool.checkpoint, name="spool", daemon=True).start()

@@ -2,8 +2,9 @@
 
 What may be lost: ``kill -9`` loses nothing, since ``append`` returns after the operating system has the event. A power
 cut loses what was not yet on the medium: SQLite appends to its write-ahead log without waiting (synchronous=NORMAL),
-and ``checkpoint`` forces it out; the owner calls that only while events wait for the broker. So an SD card sees no
-write while there is no alarm, and no forced one while the broker takes them.
+and ``checkpoint`` forces it out; the owner calls that, on a thread of its own, while events wait for the broker, and
+where the log has grown long. So an SD card sees no write while there is no alarm, and hardly a forced one while the
+broker takes them. The first append after a checkpoint begins the log anew and waits for its header, one sector.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MEMORY = 2000  # events kept in memory where the disk takes none [event], about 2 MiB
 RETRY_S = 30.0  # between two attempts on a disk that failed
-WAL_PAGES = 4000  # SQLite empties its log by itself at this length [page of 4 KiB]
+LOG_BYTES = 16 << 20  # a log that is longer wants a checkpoint; it grows on until there is one
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload TEXT NOT NULL) STRICT"
 
@@ -36,7 +37,8 @@ class Spooled(NamedTuple):
 class Spool:
     """A bounded first-in first-out store; only ``checkpoint`` may be called from another thread.
 
-    ``path`` None, or a disk that fails, keeps the events in memory. Beyond ``bound`` the oldest is dropped and counted.
+    ``path`` None, or a disk that fails, keeps the events in memory. Beyond ``bound`` the oldest is dropped and counted;
+    what is on a disk that can't even be read stays there, and up to ``MEMORY`` newer ones wait in memory.
     """
 
     def __init__(self, path: Path | None, bound: int) -> None:
@@ -66,8 +68,7 @@ class Spool:
         self._memory.append(event)
         if self._disk_due():
             self._to_disk()
-        while len(self) > self._bound or len(self._memory) > MEMORY:
-            self._drop_oldest()
+        self._trim()
 
     def pending(self, after: int, limit: int) -> list[Spooled]:
         """Up to ``limit`` events with an id above ``after``, oldest first."""
@@ -93,6 +94,13 @@ class Spool:
             self._acked |= {number for number in gone if number <= self._newest_row}
             self._clear_acked()
 
+    @property
+    def log_is_long(self) -> bool:
+        try:
+            return self._db is not None and Path(f"{self.path}-wal").stat().st_size > LOG_BYTES
+        except OSError:
+            return False
+
     def checkpoint(self) -> None:
         """Force what was appended onto the medium; from any thread, with a connection of its own."""
         if self._db is None or self.path is None:
@@ -106,6 +114,7 @@ class Spool:
     def close(self) -> None:
         if self._disk_due():
             self._to_disk()
+        self._retry_at_s = 0.0
         self._clear_acked()
         if self._db is not None:
             self._db.close()
@@ -113,22 +122,30 @@ class Spool:
 
     def _open(self, path: Path) -> None:
         try:
-            self._db = self._connect(path)
-        except sqlite3.OperationalError as error:  # read-only, full, no such folder
+            self._db = self._connect_or_replace(path)
+        except (OSError, sqlite3.Error) as error:  # read-only, full, no such folder
             self._failed(error)
+
+    def _connect_or_replace(self, path: Path) -> sqlite3.Connection:
+        """A file that is no database is set aside. Raises OSError, sqlite3.Error."""
+        try:
+            return self._connect(path)
+        except sqlite3.OperationalError:
+            raise
         except sqlite3.DatabaseError as error:
-            log.warning("spool %s: %s; it is set aside as %s.broken", path, error, path.name)
+            path.replace(f"{path}.broken")
             for suffix in ("-wal", "-shm"):
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
-            path.replace(f"{path}.broken")
-            self._db = self._connect(path)
+            log.warning("spool %s: %s; it is set aside as %s.broken", path, error, path.name)
+            return self._connect(path)
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=0.05, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
-            db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+            db.execute("PRAGMA wal_autocheckpoint = 0")  # it would wait for the medium, on the main loop
+            db.execute("PRAGMA journal_size_limit = 0")  # a log that begins anew is cut: its size tells its length
             db.execute("PRAGMA cache_size = -256")  # [KiB]
             db.execute(SCHEMA)
             self._rows, newest = db.execute("SELECT count(*), coalesce(max(id), 0) FROM event").fetchone()
@@ -147,18 +164,18 @@ class Spool:
         try:
             if self._db is None:
                 assert self.path is not None
-                self._db = self._connect(self.path)
+                self._db = self._connect_or_replace(self.path)
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT INTO event VALUES (?, ?, ?)", self._memory)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             self._failed(error)
             return
         self._rows += len(self._memory)
         self._newest_row = self._memory[-1].id
         self._memory.clear()
 
-    def _failed(self, error: sqlite3.Error) -> None:
+    def _failed(self, error: OSError | sqlite3.Error) -> None:
         self._retry_at_s = time.monotonic() + RETRY_S
         if self._db is not None and self._db.in_transaction:
             self._db.rollback()
@@ -166,13 +183,32 @@ class Spool:
             self._warned = True
             log.warning("spool %s: %s; alarms wait in memory, the newest %d of them", self.path, error, MEMORY)
 
-    def _drop_oldest(self) -> None:
-        self.dropped += 1
-        oldest = self.pending(0, 1)
-        self.delete(event.id for event in oldest)
+    def _trim(self) -> None:
+        """Drop the oldest beyond the bound: those on disk first, as far as it can be read."""
+        excess = len(self) - self._bound
+        if excess > 0 and self._rows:
+            self._drop_rows(excess)
+        most = MEMORY if len(self._acked) < self._rows else min(MEMORY, self._bound)
+        while len(self._memory) > most:
+            self._memory.popleft()
+            self.dropped += 1
+
+    def _drop_rows(self, count: int) -> None:
+        if self._db is None:
+            return
+        query = "SELECT id FROM event ORDER BY id LIMIT ?"
+        try:
+            ids = [number for (number,) in self._db.execute(query, (count + len(self._acked),))]
+        except sqlite3.Error as error:
+            self._failed(error)
+            return
+        oldest = [number for number in ids if number not in self._acked][:count]
+        self._acked.update(oldest)
+        self.dropped += len(oldest)
+        self._clear_acked()
 
     def _clear_acked(self) -> None:
-        if not self._acked or self._db is None:
+        if not self._acked or self._db is None or time.monotonic() < self._retry_at_s:
             return
         try:
             self._db.execute("BEGIN IMMEDIATE")
