@@ -13,8 +13,11 @@ from dataclasses import replace
 import pytest
 
 from netspot.commands import PENDING, CommandError, CommandQueue
+from netspot.config import ExporterConfig, MqttConfig
 from netspot.errors import NetspotError
 from netspot.events import Health, iso
+from netspot.exporters.base import Context
+from netspot.exporters.fanout import Exporters
 from netspot.exporters.mqtt import MqttExporter
 from netspot.exporters.requests import REQUEST_BYTES, parse
 from netspot.fleet import Fleet, Node, kind_of, merged, only_node, request, show
@@ -84,6 +87,53 @@ def test_request_and_response(server, protocol):
         assert only_node(settings) == "pi"
     with pytest.raises(NetspotError, match="did not answer"):
         request(settings, "pi", "health", timeout_s=0.5)
+
+
+@contextmanager
+def rebuilding(now: MqttConfig, after: MqttConfig):
+    """As the service does: a change closes the exporters and starts others while the request is carried out."""
+    commands, stop = CommandQueue(), threading.Event()
+    context = Context("pi", "eth0", "3.0.0", None, commands=commands, live=True)
+    running = [Exporters(ExporterConfig(mqtt=now), context)]
+
+    def change(args):
+        running[0].close()
+        running[0] = Exporters(ExporterConfig(mqtt=after), context)
+        running[0].start()
+        return {"changed": True}
+
+    def main_loop():
+        running[0].start()
+        while not stop.wait(0.02):
+            commands.serve({"config": change, "health": lambda args: running[0].health()})
+            running[0].poll()
+
+    loop = threading.Thread(target=main_loop)
+    loop.start()
+    try:
+        yield running
+    finally:
+        stop.set()
+        loop.join()
+        running[0].close()
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("protocol", ["3.1.1", "auto"])
+@pytest.mark.parametrize("after", ["same", "none"])
+def test_a_request_that_rebuilds_the_exporters_is_answered(server, protocol, after):
+    """Over the broker that it came from, also where the new configuration has none."""
+    settings = config(server.port, protocol=protocol)
+    with rebuilding(settings, settings if after == "same" else replace(settings, host=None)) as running:
+        wait_for(lambda: running[0].health()["mqtt"]["connected"], what="connected")
+        with listening(server.port, "netspot/pi/response/#") as listener:
+            pub(server.port, "netspot/pi/request/config", '{"transaction": 1}')
+            wait_for(lambda: listener.of("netspot/pi/response/config"), what="answered")
+            answer = {"status": "ok", "data": {"changed": True}, "transaction": 1}
+            assert listener.of("netspot/pi/response/config") == [answer]
+        if after == "same":
+            wait_for(lambda: running[0].health()["mqtt"]["connected"], what="connected again")
+            assert "mqtt" in request(settings, "pi", "health")
 
 
 @needs_mosquitto

@@ -14,6 +14,7 @@ from netspot.events import Alarm, Event, Health, Incident, Sample, encode
 from netspot.exporters.base import Context, Message
 from netspot.exporters.client import topic_level
 from netspot.exporters.delivery import IN_FLIGHT, Delivery
+from netspot.exporters.late import Answer, LateAnswers
 from netspot.exporters.link import Link
 from netspot.exporters.nodestate import NodeState
 from netspot.exporters.spool import Spool
@@ -38,6 +39,7 @@ class MqttExporter:
         self._config = config
         self._context = context
         self.base = f"{config.base}/{context.node}"
+        self._client_id = config.client_id or f"netspot-{context.node}"
         self._node = NodeState()
         self._thresholds: dict[str, str] = {}  # newest message by statistic
         self._stats: dict[str, Message] = {}  # newest sample by statistic
@@ -53,8 +55,7 @@ class MqttExporter:
         self._requests = self._make_requests()
         self._discovery = self._make_discovery()
         self._link = Link(
-            config, config.client_id or f"netspot-{context.node}", Presence(f"{self.base}/status"),
-            self._subscriptions(), self._receive,
+            config, self._client_id, Presence(f"{self.base}/status"), self._subscriptions(), self._receive
         )  # fmt: skip
         folder = context.state_dir if config.host and config.spool else None
         spool = Spool(Path(folder) / "mqtt-spool.db" if folder else None, config.spool or IN_FLIGHT)
@@ -179,7 +180,8 @@ class MqttExporter:
             return None
         from netspot.exporters.requests import Requests
 
-        return Requests(self._config, self.base, self._context.commands, self._reply)
+        late = LateAnswers(self._config, f"{self._client_id}-answer")
+        return Requests(self._config, self.base, self._context.commands, self._reply, late)
 
     def _subscriptions(self) -> tuple[str, ...]:
         topics = [f"{self.base}/threshold/+"]
@@ -201,7 +203,10 @@ class MqttExporter:
             self._found.append(message)
 
     def _reply(self, topic: str, payload: str, correlation: bytes | None) -> None:
-        self._link.send(topic, payload, 1, False, None, correlation)
+        if self._link.closing and self._requests:  # by the very request that is answered: it changed the exporters
+            self._requests.late.send(Answer(topic, payload, correlation), self._link.version5)
+        else:
+            self._link.send(topic, payload, 1, False, None, correlation)
 
     # -- the owner ---------------------------------------------------------------------------------------------------
 

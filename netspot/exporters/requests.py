@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from netspot.commands import CommandError, CommandQueue
 from netspot.events import encode
+from netspot.exporters.late import LateAnswers
 from netspot.exporters.talk import Incoming
 
 if TYPE_CHECKING:
@@ -26,8 +27,14 @@ class Requests:
     """``receive`` runs on the network thread, the reply on the thread that carries the command out."""
 
     def __init__(
-        self, config: MqttConfig, base: str, commands: CommandQueue, publish: Callable[[str, str, bytes | None], None]
+        self,
+        config: MqttConfig,
+        base: str,
+        commands: CommandQueue,
+        publish: Callable[[str, str, bytes | None], None],
+        late: LateAnswers,
     ) -> None:
+        self.late = late
         self._base = base
         self._forbidden = (f"{base}/", f"{config.homeassistant.prefix}/", "$")
         self._commands = commands

@@ -124,12 +124,10 @@ class Talk:
         link = self._link
         while link.unsubscribes:
             self._client.unsubscribe(link.unsubscribes.popleft())
-        while link.outbox and not self._client.want_write():
+        while link.outbox and len(self._unacknowledged) < UNACKNOWLEDGED and not self._client.want_write():
             message = link.outbox.popleft()
             if message.session == link.session:
                 self._publish(message)
-            if len(self._unacknowledged) >= UNACKNOWLEDGED:
-                break
 
     def _publish(self, message: Outgoing) -> None:
         more = correlated(message.correlation) if self._v5 and message.correlation is not None else {}
