@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netspot.miner.distinct import KeySample, mix, pair
+from netspot.miner import distinct
+from netspot.miner.distinct import STEPS, KeySample, mix, pair
 
 keys = st.lists(st.integers(0, (1 << 64) - 1), max_size=300)
 
@@ -76,3 +77,80 @@ def test_largest_group() -> None:
 def test_mix_is_bijective_where_it_matters() -> None:
     assert len(np.unique(mix(np.arange(200_000, dtype=np.uint64)))) == 200_000
     assert int(mix(u64([0]))[0]) != 0
+
+
+class Counted(np.ndarray):
+    """A table that counts how often it is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, where: object) -> np.ndarray:  # type: ignore[override]
+        Counted.looks += 1
+        return np.asarray(super().__getitem__(where))  # type: ignore[call-overload]
+
+
+def looks(sample: KeySample, added: np.ndarray) -> int:
+    """How often ``sample`` looks at its table while ``added`` are added: three times a step, and once before."""
+    sample._table = sample._table.view(Counted)
+    Counted.looks = 0
+    sample.add(added)
+    return Counted.looks
+
+
+def unshifted(h: np.ndarray) -> np.ndarray:
+    x = h
+    for _ in range(3):
+        x = h ^ x >> np.uint64(31)
+    return x
+
+
+def inverse(number: np.uint64) -> np.uint64:
+    return np.uint64(pow(int(number), -1, 1 << 64))
+
+
+def one_chain(n: int) -> np.ndarray:
+    """Hashes with the same upper 16 bits, the same 16 below them, and the same lower 24."""
+    return np.uint64(0x1234_5678) << np.uint64(32) | np.arange(1, n + 1, dtype=np.uint64) << np.uint64(8)
+
+
+def test_keys_chosen_for_the_fixed_hash_take_no_more_steps_than_others() -> None:
+    h = unshifted(one_chain(30_000)) * inverse(distinct._M2)
+    chosen = unshifted(unshifted(h) * inverse(distinct._M1)) - distinct._SALT
+    assert (mix(chosen) == one_chain(30_000)).all()
+    for n in (2000, 30_000):
+        sample = KeySample(32_768)
+        assert looks(sample, chosen[:n]) < 1 + 3 * 40 and sample.count() == n
+        assert looks(sample, chosen[n - 10 : n]) < 1 + 3 * 40 and sample.count() == n
+
+
+def test_even_keys_that_know_the_secret_are_bounded() -> None:
+    h = unshifted(one_chain(2000) * inverse(distinct._SECRET[1])) * inverse(distinct._SECRET[0])
+    chosen = unshifted(h) - distinct._SALT
+    sample = KeySample(32_768)
+    assert looks(sample, chosen) == 1 + 3 * STEPS
+    assert sample.count() == STEPS  # one a step; the others find no place and are not counted
+    others = np.arange(20_000, dtype=np.uint64)
+    sample.add(others)
+    assert sample.count() == STEPS + 20_000
+
+
+def test_keys_that_pass_every_level_cost_one_rebuild() -> None:
+    """Hashes that end in 24 zero bits: the levels on which nothing goes are stepped over."""
+    h = unshifted(np.arange(1, 6001, dtype=np.uint64) << np.uint64(24)) * inverse(distinct._M2)
+    chosen = unshifted(unshifted(h) * inverse(distinct._M1)) - distinct._SALT
+    sample = KeySample(4096)
+    assert looks(sample, chosen) < 400
+    assert sample._level == 25 and sample.count() == 3000 << 25
+
+
+def test_the_same_numbers_in_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    groups, items = rng.integers(0, 40, 30_000, np.uint64), rng.integers(0, 1 << 16, 30_000, np.uint64)
+    found = set()
+    for _ in range(3):
+        monkeypatch.setattr(distinct, "_SECRET", rng.integers(0, 1 << 63, 2, np.uint64) | np.uint64(1))
+        sample = KeySample(1000, grouped=True)
+        for some in np.array_split(np.arange(30_000), 7):
+            sample.add(pair(groups[some], items[some]), groups[some])
+        found.add((sample.count(), sample.largest()))
+    assert len(found) == 1

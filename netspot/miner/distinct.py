@@ -6,10 +6,15 @@ P. Flajolet, "On adaptive sampling", Computing 43, 1990). The estimate is unbias
 1.20 / sqrt(limit): 0.7 % for 32,768. A flood of new keys makes it cheaper, not dearer: most fail the test on the low
 bits before the table is looked at. Because what it keeps are keys and not registers, one mechanism also answers
 "how many distinct items by group" (fan-out) and merges over longer spans.
+
+Two hashes: which keys stay in the sample is decided by a fixed one, so that the same packets give the same numbers on
+every machine; where a key lies in the table, by one that is drawn anew by every process, so that nobody can send keys
+that all lie in one place. Whoever knows the fixed one can bend an estimate beyond ``limit``, but not cost time.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import numpy as np
@@ -25,16 +30,33 @@ _S: Final = np.uint64(31)
 _PAIR: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _SALT: Final = np.uint64(0x632BE59BD9B4E019)  # moves the one key whose hash is 0, which means "empty", out of IPv4
 _EMPTY: Final = np.uint64(0)
+_SECRET: Final = np.frombuffer(os.urandom(16), np.uint64) | np.uint64(1)  # multipliers of the hash that gives places
+STEPS = 64  # places that a key tries: as the table is half empty at least, the last is reached with a chance of 2^-63
 
 
 def mix(keys: U64) -> U64:
     """A bijective 64-bit hash of ``keys`` in which every bit depends on every bit; shape is kept."""
-    h = keys + _SALT
-    h ^= h >> _S
+    return _spread(keys + _SALT)
+
+
+def _spread(held: U64) -> U64:
+    """``mix`` of keys that carry the salt already, as they are held."""
+    h = held >> _S
+    h ^= held
     h *= _M1
     h ^= h >> _S
     h *= _M2
     h ^= h >> _S
+    return h
+
+
+def _scatter(held: U64) -> U64:
+    """The hash that nobody can foresee: its upper bits are the place, those below them the stride."""
+    h = held >> _S
+    h ^= held
+    h *= _SECRET[0]
+    h ^= h >> _S
+    h *= _SECRET[1]
     return h
 
 
@@ -53,23 +75,26 @@ class KeySample:
         bits = (2 * limit - 1).bit_length()
         self._limit = limit
         self._shift = np.uint64(64 - bits)
+        self._stride_shift = np.uint64(max(0, 64 - 2 * bits))
         self._wrap = np.int64((1 << bits) - 1)
-        self._table = np.zeros(1 << bits, np.uint64)
+        self._table = np.zeros(1 << bits, np.uint64)  # keys plus _SALT
         self._groups = np.zeros(1 << bits, np.uint64) if grouped else None
         self._slots = np.empty(0, np.int64)  # the places in use, at most ``limit``
         self._level = 0  # each key held stands for 2^level
 
     def add(self, keys: U64, groups: U64 | None = None) -> None:
         """Add ``keys``, shape (n,); with ``groups``, shape (n,), where the sample is grouped."""
-        h = mix(keys)
+        held = keys + _SALT
         if self._level:
-            keep = np.flatnonzero(self._passes(h))
-            h = h[keep]
+            keep = np.flatnonzero(self._passes(held))
+            held = held[keep]
             groups = None if groups is None else groups[keep]
         # Nearly all keys of quiet traffic are known already and sit in their first place: two passes settle them.
-        fresh = np.flatnonzero(self._table[(h >> self._shift).view(np.int64)] != h)
+        h = _scatter(held)
+        h >>= self._shift
+        fresh = np.flatnonzero(self._table[h.view(np.int64)] != held)
         if len(fresh):
-            self._insert(h[fresh], None if groups is None else groups[fresh])
+            self._insert(held[fresh], None if groups is None else groups[fresh])
 
     def count(self) -> int:
         """Distinct keys: exact while no more than ``limit`` were seen, else the estimate."""
@@ -87,12 +112,12 @@ class KeySample:
         """Add all that ``other`` holds; the union of two samples is the sample of the union."""
         while self._level < other._level:
             self._halve()
-        h = other._table[other._slots]
+        held = other._table[other._slots]
         groups = None if other._groups is None else other._groups[other._slots]
         if self._level:
-            keep = np.flatnonzero(self._passes(h))
-            h, groups = h[keep], None if groups is None else groups[keep]
-        self._insert(h, groups)
+            keep = np.flatnonzero(self._passes(held))
+            held, groups = held[keep], None if groups is None else groups[keep]
+        self._insert(held, groups)
 
     def clear(self) -> None:
         if len(self._slots):
@@ -100,52 +125,58 @@ class KeySample:
             self._slots = np.empty(0, np.int64)
         self._level = 0
 
-    def _passes(self, h: U64) -> NDArray[np.bool_]:
-        passes: NDArray[np.bool_] = (h & np.uint64((1 << self._level) - 1)) == 0
+    def _passes(self, held: U64) -> NDArray[np.bool_]:
+        passes: NDArray[np.bool_] = (_spread(held) & np.uint64((1 << self._level) - 1)) == 0
         return passes
 
-    def _insert(self, h: U64, groups: U64 | None) -> None:
-        """Double hashing, all keys a step at a time; a key that is there already goes no further."""
-        h, first = np.unique(h, return_index=True)
+    def _insert(self, held: U64, groups: U64 | None) -> None:
+        held, first = np.unique(held, return_index=True)
         groups = None if groups is None else groups[first]
-        while len(h):
+        while len(held):
             room = self._limit - len(self._slots)
             if room <= 0:
                 self._halve()
-                keep = self._passes(h)
-                h, groups = h[keep], None if groups is None else groups[keep]
+                keep = self._passes(held)
+                held, groups = held[keep], None if groups is None else groups[keep]
                 continue
-            self._place(h[:room], None if groups is None else groups[:room])
-            h, groups = h[room:], None if groups is None else groups[room:]
+            self._place(held[:room], None if groups is None else groups[:room])
+            held, groups = held[room:], None if groups is None else groups[room:]
 
-    def _place(self, h: U64, groups: U64 | None) -> None:
-        """Put distinct ``h`` into the table, which has room for all of them.
+    def _place(self, held: U64, groups: U64 | None) -> None:
+        """Put distinct ``held`` into the table, which has room for all of them.
 
-        Each key has a stride of its own (odd, so that it comes to every place): with a common one the last of many
-        keys would take hundreds of steps, each of them a handful of numpy calls.
+        Double hashing, all keys a step at a time; a key that is there already goes no further. Each has a stride of
+        its own (odd, so that it comes to every place): with a common one the last of many keys would take hundreds of
+        steps, each of them a handful of numpy calls. What has no place after STEPS is not counted.
         """
+        h = _scatter(held)
         slot = (h >> self._shift).view(np.int64)
-        stride = (h >> np.uint64(8)).view(np.int64) & self._wrap | 1
+        stride = (h >> self._stride_shift).view(np.int64) & self._wrap | 1
         taken = [self._slots]
-        while len(h):
+        for _ in range(STEPS):
             occupant = self._table[slot]
             empty = np.flatnonzero(occupant == _EMPTY)
-            self._table[slot[empty]] = h[empty]  # of several for one place one wins; the others see it and go on
-            won = empty[self._table[slot[empty]] == h[empty]]
+            self._table[slot[empty]] = held[empty]  # of several for one place one wins; the others see it and go on
+            won = empty[self._table[slot[empty]] == held[empty]]
             if self._groups is not None and groups is not None:
                 self._groups[slot[won]] = groups[won]
             taken.append(slot[won])
-            on = np.flatnonzero(self._table[slot] != h)
-            h, slot, stride = h[on], (slot[on] + stride[on]) & self._wrap, stride[on]
+            on = np.flatnonzero(self._table[slot] != held)
+            if not len(on):
+                break
+            held, slot, stride = held[on], (slot[on] + stride[on]) & self._wrap, stride[on]
             groups = None if groups is None else groups[on]
         self._slots = np.concatenate(taken)
 
     def _halve(self) -> None:
         """Keep the keys whose hash ends in one more zero bit."""
-        h = self._table[self._slots]
-        groups = None if self._groups is None else self._groups[self._slots]
-        level = self._level + 1
+        self._level += 1
+        held = self._table[self._slots]
+        keep = self._passes(held)
+        if keep.all():  # as of chosen keys; there can be 64 levels of them
+            return
+        groups = None if self._groups is None else self._groups[self._slots][keep]
+        level = self._level
         self.clear()
         self._level = level
-        keep = self._passes(h)
-        self._place(h[keep], None if groups is None else groups[keep])
+        self._place(held[keep], groups)
