@@ -217,6 +217,13 @@ def test_names_are_checked_against_those_that_exist():
     ]
 
 
+@pytest.mark.parametrize("name", ["R_SYN@0", "R_SYN@007", "R_SYN@10000", "R_SYN@"])
+@pytest.mark.parametrize("text", ["analyzer: {stats: [%s]}", "spot: {%s: {q: 1e-4}}", "mute: [{stat: %s}]"])
+def test_a_span_is_a_number_of_windows(text, name):
+    (mistake,) = mistakes(text % name)
+    assert name in mistake and ("R_SYN@10 over 10 windows (1 to 9999)" in mistake or text.startswith("spot"))
+
+
 def test_wrong_names_are_told_with_all_the_rest(folder):
     (folder / "conf.d/a.yaml").write_text("nod: x\nspot: {R_SIN: {q: 1e-5}}\n")
     with pytest.raises(ConfigError, match="(?s)a.yaml:1: nod: .*a.yaml:2: spot.R_SIN: .*R_SYN"):

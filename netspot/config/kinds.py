@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # of a counter
 
-STAT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}(@[0-9]{1,4})?")  # of a statistic, perhaps over a span
+STAT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}(@[1-9][0-9]{0,3})?")  # of a statistic, perhaps over a span
 
 SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -162,8 +162,12 @@ def data_file() -> Kind[str]:
     return text("a path, in which %s is the series", r"(?:[^%\x00\r\n]|%s)+")
 
 
-def names(pattern: re.Pattern[str], accepted: str) -> Kind[tuple[str, ...]]:
-    return listed(text(accepted, pattern.pattern), f"a list of {accepted}")
+def stat_name() -> Kind[str]:
+    return text("the name of a statistic such as R_SYN, or R_SYN@10 over 10 windows (1 to 9999)", STAT.pattern)
+
+
+def stat_names() -> Kind[tuple[str, ...]]:
+    return listed(stat_name(), "a list of names of statistics")
 
 
 def listed(item: Kind[str], accepted: str) -> Kind[tuple[str, ...]]:

@@ -110,7 +110,7 @@ class AnalyzerConfig:
     )
     stats: tuple[str, ...] | None = option(
         None,
-        optional(kinds.names(kinds.STAT, "names of statistics"), "default"),
+        optional(kinds.stat_names(), "default"),
         "The statistics to watch, as in `netspot ls`, such as [R_SYN, R_ACK]; default: those of the profile.",
     )
     false_alarms_per_day: float = option(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from netspot.config.addresses import prefix
-from netspot.config.kinds import LIST_ITEMS, STAT, Given, Kind, choice, mapping, text, to_float
+from netspot.config.kinds import LIST_ITEMS, Given, Kind, choice, mapping, stat_name, text, to_float
 
 TIMES = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]-(?:[01]?[0-9]|2[0-3]):[0-5][0-9]")
 
@@ -16,7 +16,7 @@ def mutes() -> Kind[tuple[Mapping[str, Any], ...]]:
     """Rules for what is counted but not told; each needs at least one condition."""
     rule = mapping(
         {
-            "stat": text("the name of a statistic", STAT.pattern),
+            "stat": stat_name(),
             "source": Kind("an address or a prefix", prefix),
             "between": text("HH:MM-HH:MM, in quotes", TIMES.pattern),
             "until": text(
