@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from netspot.analyzer import Analyzer, Watch, rules, watches
 from netspot.analyzer.stats import PROFILES, STATS, Stat, known
 from netspot.analyzer.stats.base import number
 from netspot.config import AnalyzerConfig, Config, SpotConfig
-from netspot.events import Alarm, Event, Relearn, Sample, Window
+from netspot.errors import ConfigError
+from netspot.events import Alarm, Event, Incident, Relearn, Sample, Window
 from netspot.miner.counters import COUNTERS, WINDOW_COUNTERS
 from netspot.spot import Spot
 
@@ -153,7 +155,7 @@ def test_muted_alarms_are_counted_and_begin_no_incident() -> None:
     assert [(type(e), e.muted, e.id) for e in events if isinstance(e, Alarm)] == [(Alarm, True, "")] and len(
         events
     ) == 1
-    assert (analyzer.alarms, analyzer.muted) == (1, 1)
+    assert analyzer.alarms == 1
 
 
 def test_a_statistic_muted_by_command_says_so() -> None:
@@ -180,6 +182,106 @@ def test_relearning_by_command_ends_an_open_alarm() -> None:
     alarm, begun = analyzer.relearn(["X"], T0 + 300 * S, "somebody asked for it")
     assert isinstance(alarm, Alarm) and (alarm.event_type, alarm.id, alarm.seq) == ("cleared", id, 3)
     assert begun == Relearn("X", T0 + 300 * S, "somebody asked for it")
+
+
+def told(events: list[Event]) -> list[tuple[str, bool | None, bool]]:
+    """(what happened, muted, whether it is part of an incident)."""
+    return [(e.event_type, getattr(e, "muted", None), bool(e.id)) for e in events if isinstance(e, Alarm | Incident)]
+
+
+def alarmed(**options: Any) -> Analyzer:
+    """With an alarm in window 201."""
+    analyzer = Analyzer([Watch("X", COUNT, 1, spot(), clear_after=3)], "pi", **options)
+    for i, value in enumerate([*quiet(), 900.0], 1):
+        analyzer.step(window(i, value))
+    return analyzer
+
+
+def run(analyzer: Analyzer, start: int, values: list[float]) -> list[Event]:
+    return [event for i, value in enumerate(values, start) for event in analyzer.step(window(i, value))[1]]
+
+
+def test_muting_by_command_reaches_an_open_alarm() -> None:
+    analyzer = alarmed()
+    id = analyzer.incidents.id
+    analyzer.mute(["X"], T0 + 1000 * S)
+    events = run(analyzer, 202, [900.0])
+    assert told(events) == [("cleared", False, True)] and events[0].id == id  # type: ignore[union-attr]
+    later = run(analyzer, 203, [900.0] * 60)
+    assert told(later) == [("closed", None, True)] and analyzer.incidents.id == ""
+    assert later[0].end_ns == T0 + 201 * S  # type: ignore[union-attr]
+    assert told(run(analyzer, 263, [2.0] * 5)) == [("cleared", True, False)]
+    assert analyzer.alarms == 1
+
+
+def test_unmuting_tells_an_alarm_that_is_still_outside() -> None:
+    analyzer = alarmed(mute=rules([{"stat": "X", "until": "2023-11-14T22:17:10Z"}]))  # window 230
+    assert run(analyzer, 202, [900.0] * 28) == []
+    events = run(analyzer, 230, [800.0, 900.0, 900.0])
+    assert told(events) == [("up", False, True), ("opened", None, True)]
+    assert (events[0].value, events[0].time_ns) == (800.0, T0 + 230 * S)  # type: ignore[union-attr]
+    assert [e.seq for e in events] == [2, 3]  # type: ignore[union-attr]
+    assert told(run(analyzer, 233, [2.0] * 3)) == [("cleared", False, True)]
+    assert analyzer.alarms == 1
+
+
+def test_what_is_nearly_back_when_it_is_unmuted_is_not_told() -> None:
+    analyzer = alarmed()
+    analyzer.mute(["X"], T0 + 205 * S)
+    run(analyzer, 202, [900.0] * 2)
+    assert told(run(analyzer, 204, [2.0] * 20)) == [("cleared", True, False)]
+
+
+def test_muting_again_and_again_tells_pairs() -> None:
+    analyzer = alarmed()
+    kinds = []
+    for i in range(202, 272):
+        if i % 20 == 0:
+            analyzer.mute(["X"], T0 + (i + 5) * S)
+        kinds += [e.event_type for e in run(analyzer, i, [900.0]) if isinstance(e, Alarm)]
+    assert kinds == ["cleared", "up"] * 3
+
+
+def test_relearning_ends_a_muted_alarm_as_muted() -> None:
+    analyzer = alarmed(mute=rules([{"stat": "X"}]))
+    events = analyzer.relearn(["X"], T0 + 300 * S, "somebody asked for it")
+    assert told(events) == [("cleared", True, False)] and events[0].seq == 2  # type: ignore[union-attr]
+
+
+def test_closing_ends_everything_once() -> None:
+    analyzer = alarmed()
+    id = analyzer.incidents.id
+    events = analyzer.close(T0 + 300 * S)
+    assert [(e.event_type, e.id, e.seq) for e in events if isinstance(e, Alarm | Incident)] == [
+        ("cleared", id, 3),
+        ("closed", id, 4),
+    ]
+    assert analyzer.close(T0 + 301 * S) == [] and analyzer.incidents.id == ""
+    assert alarmed(mute=rules([{"stat": "X"}])).close(T0)[0].muted  # type: ignore[union-attr]
+
+
+def test_a_logarithm_is_of_what_is_above_minus_one() -> None:
+    watch = Watch("X", replace(COUNT, log=True, range=(0.0, math.inf)), 1, spot())
+    samples, events = fed(watch, [-1.0, -5.0, math.inf, math.nan])
+    assert events == [] and watch.spot is not None and watch.spot.skipped == 4 and samples[0].value == -1
+
+
+@pytest.mark.parametrize("ends", [(-5.0, None), (-1.0, 3.0), (None, -1.0), (None, 0.0)])
+def test_ranges_that_have_no_logarithm(ends: tuple[float | None, float | None]) -> None:
+    with pytest.raises(ConfigError, match=r"stats\.A\.range = .*above -1.*\[0, null\]"):
+        known({"A": {"value": "SYN - ACK", "transform": "log1p", "range": ends}}, COUNTERS)
+
+
+def test_what_the_detector_refuses_names_the_statistic_and_the_option() -> None:
+    odd = {"A": replace(COUNT, name="A", range=(-5.0, math.inf), log=True), "B": replace(COUNT, range=(3.0, 1.0))}
+    for name in odd:
+        with pytest.raises(ConfigError, match=f"statistic {name}, .*: range = "):
+            watches(Config(), odd, [name])
+
+
+def test_nothing_watched_shares_no_budget() -> None:
+    assert watches(Config(spot=SpotConfig(up=False)), STATS, ["RST"])[0].spot is None
+    assert watches(Config(), STATS, ["PERF"])[0].spot is None
 
 
 def test_own_statistics_join() -> None:

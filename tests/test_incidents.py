@@ -229,6 +229,16 @@ def test_rules_mute(rule: dict[str, str], muted: set[str] | None) -> None:
     assert home.analyzer.alarms == len(up)
 
 
+def test_a_rule_about_a_source_stays_for_the_whole_alarm() -> None:
+    home = Home(mute=rules([{"source": "203.0.113.0/24", "until": "2023-11-14T22:15:50Z"}]))  # second 110
+    home.live(20)
+    events = home.live(29, scan)
+    assert {e.muted for e in events if isinstance(e, Alarm)} == {True} and incidents(events) == []
+    events = home.live(5, scan)
+    assert {(e.event_type, e.muted) for e in events if isinstance(e, Alarm)} == {("up", False)}
+    assert [e.title for e in incidents(events)] == [f"port scan from {ATTACKER}: 40 ports on {VICTIM}"]
+
+
 def test_rules_know_the_time_of_day() -> None:
     from datetime import datetime
 

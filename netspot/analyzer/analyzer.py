@@ -10,8 +10,8 @@ from typing import Any
 from netspot.analyzer.evidence import Names
 from netspot.analyzer.incidents import Incidents, blamed
 from netspot.analyzer.mute import Rule
-from netspot.analyzer.watch import Watch
-from netspot.events import Alarm, Event, Relearn, Sample, Window
+from netspot.analyzer.watch import Watch, cleared
+from netspot.events import Alarm, Event, Incident, Relearn, Sample, Window
 
 log = logging.getLogger("netspot.analyzer")
 
@@ -33,7 +33,6 @@ class Analyzer:
         self.watches = {watch.name: watch for watch in watches}
         self.seq = seq
         self.alarms = 0  # statistics that left their normal range since the start, muted ones included
-        self.muted = 0  # of those, the ones that were muted
         self.incidents = Incidents(node, names, capture)
         self._mute = tuple(mute)
 
@@ -52,12 +51,19 @@ class Analyzer:
 
     def relearn(self, names: Iterable[str], time_ns: int, reason: str) -> list[Event]:
         """Let the detectors of ``names`` start afresh."""
-        events = [event for name in names for event in self.watches[name].relearn(time_ns, reason)]
-        id = self.incidents.id
-        return [replace(e, id=id, seq=self._next()) if isinstance(e, Alarm) else e for e in events]
+        return self._numbered(event for name in names for event in self.watches[name].relearn(time_ns, reason))
+
+    def close(self, time_ns: int) -> list[Event]:
+        """The end of everything that is open [ns since epoch], when nobody watches it any more."""
+        alarms = [alarm for watch in self.watches.values() for alarm in watch.clear(time_ns)]
+        return self._numbered([*alarms, *self.incidents.close(time_ns)])
 
     def mute(self, names: Iterable[str], until_ns: int) -> None:
-        """Count the alarms of ``names`` but tell nobody until then [ns since epoch]; a time gone by unmutes."""
+        """Count the alarms of ``names`` but tell nobody until then [ns since epoch]; a time gone by unmutes.
+
+        It reaches open alarms with the next window: one that was told is told as cleared; one that is no longer muted
+        is told with the next value that alarms.
+        """
         for name in names:
             self.watches[name].muted_until_ns = until_ns
 
@@ -81,40 +87,69 @@ class Analyzer:
         for event in happened:
             if isinstance(event, Relearn):
                 log.warning("%s: %s; it learns anew", event.stat, event.reason)
-        alarms = [self._muted(event, window) for event in happened if isinstance(event, Alarm)]
+        alarms = [self._begun(event, window) for event in happened if isinstance(event, Alarm)]
+        alarms += self._changed(window)
         loud = [alarm for alarm in alarms if not alarm.muted]
-        before = self.incidents.id
-        outside = any(watch.outside and not watch.muted for watch in self.watches.values())
+        outside = any(watch.alarm is not None and not watch.alarm.muted for watch in self.watches.values())
         incidents = self.incidents.step(window, samples, loud, outside)
-        id = self.incidents.id or before
-        evidence = self.incidents.evidence
-        told: list[Event] = [event for event in happened if not isinstance(event, Alarm)]
-        for alarm in alarms:
-            shown = evidence if alarm.event_type != "cleared" and not alarm.muted else {}
-            told.append(replace(alarm, id="" if alarm.muted else id, seq=self._next(), evidence=shown))
-        return [*told, *(replace(incident, seq=self._next()) for incident in incidents)]
+        others = [event for event in happened if not isinstance(event, Alarm)]
+        return [*others, *self._numbered([self._joined(alarm) for alarm in alarms]), *self._numbered(incidents)]
 
-    def _muted(self, alarm: Alarm, window: Window) -> Alarm:
-        """``alarm``, muted where a rule or a command says so; it is counted in any case."""
+    def _begun(self, alarm: Alarm, window: Window) -> Alarm:
+        """An alarm that begins, muted where a rule or a command says so; it is counted in any case."""
+        if alarm.event_type == "cleared":
+            return alarm
+        self.alarms += 1
         watch = self.watches[alarm.stat]
-        if alarm.event_type != "cleared":
-            self.alarms += 1
-            watch.muted = alarm.muted or self._ruled(alarm, window)
-            self.muted += watch.muted
-        return replace(alarm, muted=watch.muted)
+        watch.blamed = self._blamed(alarm, window)
+        watch.alarm = replace(alarm, muted=self._muted(watch, window.end_ns))
+        return watch.alarm
 
-    def _ruled(self, alarm: Alarm, window: Window) -> bool:
-        rules = [rule for rule in self._mute if rule.holds(alarm.stat, alarm.time_ns)]
-        if not rules or any(rule.source is None for rule in rules):
-            return bool(rules)
+    def _changed(self, window: Window) -> list[Alarm]:
+        """The end of open alarms that are muted from now on, and, with their newest value, those that no longer are."""
+        changed: list[Alarm] = []
+        for watch in self.watches.values():
+            alarm, latest, now_ns = watch.alarm, watch.latest, window.end_ns
+            if alarm is None or latest is None or alarm.muted == self._muted(watch, now_ns):
+                continue
+            if not alarm.muted:
+                changed.append(cleared(alarm, now_ns))
+                watch.alarm = replace(alarm, muted=True, id="")
+            elif latest.time_ns == now_ns:  # else it is perhaps on its way back
+                watch.alarm = latest
+                changed.append(latest)
+        return changed
+
+    def _muted(self, watch: Watch, time_ns: int) -> bool:
+        """Whether the open alarm of ``watch`` is counted, not told, at that time."""
+        if time_ns < watch.muted_until_ns:
+            return True
+        return any(rule.holds(watch.name, time_ns) and rule.blames(watch.blamed) for rule in self._mute)
+
+    def _blamed(self, alarm: Alarm, window: Window) -> tuple[str, ...]:
+        """Who the title of ``alarm`` would blame, if a rule wants to know; asked once, so that its answer stays."""
+        if not any(rule.source is not None and rule.about(alarm.stat) for rule in self._mute):
+            return ()
         values = {alarm.stat.partition("@")[0]: alarm.value}
         case = self.incidents.case(window, values, window.evidence.get("top", {}))
         found = blamed(case)
         if case is None or found is None:
-            return False
-        addresses = [address for key in found.who if (address := case.seen.address(key)) is not None]
-        return any(rule.blames(addresses) for rule in rules)
+            return ()
+        return tuple(address for key in found.who if (address := case.seen.address(key)) is not None)
 
-    def _next(self) -> int:
-        self.seq += 1
-        return self.seq
+    def _joined(self, alarm: Alarm) -> Alarm:
+        """An alarm that begins, with its incident, whose evidence it tells."""
+        if alarm.muted or alarm.event_type == "cleared":
+            return alarm
+        alarm = self.watches[alarm.stat].alarm = replace(alarm, id=self.incidents.id)
+        return replace(alarm, evidence=self.incidents.evidence)
+
+    def _numbered(self, events: Iterable[Event]) -> list[Event]:
+        """``events`` with numbers where they have one."""
+        numbered: list[Event] = []
+        for event in events:
+            if isinstance(event, Alarm | Incident):
+                self.seq += 1
+                event = replace(event, seq=self.seq)
+            numbered.append(event)
+        return numbered

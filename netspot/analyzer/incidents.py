@@ -77,11 +77,15 @@ class Incidents:
         if not incident.told_ns:
             told.append(self._event(incident, "opened", now_ns))
         elif now_ns - incident.last_ns >= LINGER_NS or now_ns < incident.last_ns:
-            told.append(self._event(incident, "closed", now_ns))
-            self._open = None
+            told += self.close(now_ns)
         elif incident.news and now_ns - incident.told_ns >= UPDATE_NS:
             told.append(self._event(incident, "updated", now_ns))
         return told
+
+    def close(self, now_ns: int) -> list[Incident]:
+        """The end of the open incident, if there is one."""
+        incident, self._open = self._open, None
+        return [] if incident is None else [self._event(incident, "closed", now_ns)]
 
     def usual(self, span: int) -> Seen | None:
         """The windows before the last ``span`` ones."""

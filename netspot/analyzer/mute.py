@@ -23,9 +23,12 @@ class Rule:
     end: time | None = None  # before ``begin``: the next morning
     until_ns: int | None = None  # [ns since epoch]
 
+    def about(self, stat: str) -> bool:
+        return self.stat is None or self.stat in (stat, stat.partition("@")[0])
+
     def holds(self, stat: str, time_ns: int) -> bool:
         """Whether it is about ``stat`` now; the source is to be looked at too."""
-        if self.stat is not None and self.stat not in (stat, stat.partition("@")[0]):
+        if not self.about(stat):
             return False
         if self.until_ns is not None and time_ns >= self.until_ns:
             return False

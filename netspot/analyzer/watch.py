@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from netspot.analyzer.stats import Stat
+from netspot.analyzer.stats.base import LOG_RANGE
 from netspot.config import Config, SpotConfig
+from netspot.errors import ConfigError
 from netspot.events import Alarm, Event, Relearn, Sample, State, Window
 from netspot.spot import Spot, Verdict
 
@@ -45,7 +47,9 @@ class Watch:
         """
         self.name, self.stat, self.span, self.spot = name, stat, span, spot
         self.muted_until_ns = 0  # alarms before this are told as muted [ns since epoch]
-        self.muted = False  # the alarm that is open is counted, not told
+        self.alarm: Alarm | None = None  # with which it left its normal range, as it was told; None inside
+        self.latest: Alarm | None = None  # of the newest window that alarmed
+        self.blamed: tuple[str, ...] = ()  # addresses, for the open alarm
         self._alert = alert
         self._clear_after, self._relearn_after = clear_after, relearn_after
         self._least = stat.least_over(span)
@@ -53,11 +57,6 @@ class Watch:
         self._record = 0.0  # the greatest value of late that was normal
         self._quiet = 0  # windows without an alarm since the last one, while outside
         self._alarmed = 0  # windows with one since it left its range
-        self._outside: Alarm | None = None  # the alarm with which it left its normal range
-
-    @property
-    def outside(self) -> bool:
-        return self._outside is not None
 
     @property
     def floor(self) -> float:
@@ -84,7 +83,15 @@ class Watch:
             return []
         self.spot.relearn()
         self._record = 0.0
-        return [*self._clear(time_ns, math.nan), Relearn(self.name, time_ns, reason)]
+        return [*self.clear(time_ns), Relearn(self.name, time_ns, reason)]
+
+    def clear(self, time_ns: int, value: float = math.nan) -> list[Alarm]:
+        """The end of the open alarm, if there is one."""
+        alarm, self.alarm, self.latest, self._quiet, self._alarmed = self.alarm, None, None, 0, 0
+        if alarm is None:
+            return []
+        self._record = max(self._record, min(alarm.value, LEARN_STEP * self._record))
+        return [cleared(alarm, time_ns, value)]
 
     def state(self) -> dict[str, Any]:
         """What was learned, for ``restore``."""
@@ -114,26 +121,30 @@ class Watch:
 
     def _judge(self, time_ns: int, value: float, verdict: Verdict) -> list[Event]:
         if verdict.relearning:
-            return [*self._clear(time_ns, value), Relearn(self.name, time_ns, STAYED)]
+            return [*self.clear(time_ns, value), Relearn(self.name, time_ns, STAYED)]
         if verdict.kind == "alarm" and self._alert:
             self._quiet = 0
             self._alarmed += 1
             if self._alarmed == self._relearn_after:
                 return self.relearn(time_ns, STAYED)
-            return [] if self._outside else [self._leave(time_ns, value, verdict)]
-        if self._outside and verdict.kind != "skipped":
+            self.latest = self._left(time_ns, value, verdict)
+            if self.alarm is None:
+                self.alarm = self.latest
+                return [self.alarm]
+            return []
+        if self.alarm is not None and verdict.kind != "skipped":
             self._quiet += 1
             if self._quiet >= self._clear_after:
-                return self._clear(time_ns, value)
+                return [*self.clear(time_ns, value)]
         return []
 
-    def _leave(self, time_ns: int, value: float, verdict: Verdict) -> Alarm:
+    def _left(self, time_ns: int, value: float, verdict: Verdict) -> Alarm:
         assert self.spot is not None and verdict.side is not None and verdict.probability is not None
         threshold = math.nan if verdict.threshold is None else self._unscale(verdict.threshold)
         if verdict.side == "up":
             threshold = max(threshold, self.floor)
         rarity = verdict.probability / self.spot.parameters["q"]
-        self._outside = Alarm(
+        return Alarm(
             self.name,
             time_ns,
             value,
@@ -141,16 +152,7 @@ class Watch:
             threshold,
             verdict.probability,
             level="high" if rarity < 1e-3 else "medium" if rarity < 0.1 else "low",
-            muted=time_ns < self.muted_until_ns,
         )
-        return self._outside
-
-    def _clear(self, time_ns: int, value: float) -> list[Event]:
-        alarm, self._outside, self._quiet, self._alarmed = self._outside, None, 0, 0
-        if alarm is None:
-            return []
-        self._record = max(self._record, min(alarm.value, LEARN_STEP * self._record))
-        return [replace(alarm, time_ns=time_ns, value=value, event_type="cleared")]
 
     def _sample(self, time_ns: int, value: float) -> Sample:
         spot = self.spot
@@ -174,12 +176,14 @@ class Watch:
         assert self.spot is not None
         if time_ns < self.muted_until_ns:
             return "muted"
-        if self._outside:
+        if self.alarm is not None:
             return "alarm"
         return "learning" if self.spot.learned < self.spot.needed else "watching"
 
     def _scale(self, value: float) -> float:
-        return math.log1p(value) if self.stat.log else value
+        if not self.stat.log:
+            return value
+        return math.log1p(value) if value > -1 else math.nan
 
     def _unscale(self, value: float) -> float:
         if not self.stat.log:
@@ -187,10 +191,16 @@ class Watch:
         return math.expm1(value) if value < 700 else math.inf
 
 
+def cleared(alarm: Alarm, time_ns: int, value: float = math.nan) -> Alarm:
+    """The end of ``alarm``, of the same incident and muted as it was."""
+    return replace(alarm, time_ns=time_ns, value=value, event_type="cleared")
+
+
 def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> list[Watch]:
     """A watch for each of ``names``, with the detector that ``config`` asks for.
 
     Where ``spot.q`` is not set it follows from ``analyzer.false_alarms_per_day``, shared by the tails that are watched.
+    Raises ConfigError for what the detector refuses.
     """
     chosen = [(name, stats[name.partition("@")[0]], int(name.partition("@")[2] or 1)) for name in names]
     if config.analyzer.profile == "classic":  # the detector alone decides there
@@ -201,8 +211,11 @@ def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> 
     for name, stat, span in chosen:
         spot = over(settings[name], span)
         windows_per_day = DAY_NS / (config.analyzer.period_ns * span)
-        q = spot.q or config.analyzer.false_alarms_per_day / (windows_per_day * tails)
-        detector = _spot(spot, q, stat, span) if stat.watched and (spot.up or spot.down) else None
+        q = spot.q or config.analyzer.false_alarms_per_day / (windows_per_day * (tails or 1))
+        try:
+            detector = _spot(spot, q, stat, span) if stat.watched and (spot.up or spot.down) else None
+        except ValueError as error:  # it begins with the option
+            raise ConfigError(f"statistic {name}, its detector: {error}") from None
         result.append(
             Watch(
                 name,
@@ -246,9 +259,16 @@ def _spot(config: SpotConfig, q: float, stat: Stat, span: int) -> Spot:
         depth=config.depth,
         max_excess=config.max_excess,
         bounded=config.bounded,
-        range=(math.log1p(low), math.log1p(high)) if stat.log else (low, high),
+        range=_log_range(low, high) if stat.log else (low, high),
         # A minute that alarms is no chance; behind the floor it is the record that learns of it, slowly.
         learn="discard" if span > 1 and stat.margin else "isolated",
         # So few windows fill the tail of a longer span that this rule takes an uneven hour for a change: see Watch.
         relearn_after=config.relearn_after if span == 1 else 0,
     )
+
+
+def _log_range(low: float, high: float) -> tuple[float, float]:
+    """The range of log(1 + value). Raises ValueError."""
+    if not -1 < low < high:
+        raise ValueError(f"range = [{low:g}, {high:g}]: {LOG_RANGE}")
+    return math.log1p(low), math.log1p(high)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 Compute = Callable[..., float]
 
+LOG_RANGE = "log1p takes a lowest value above -1 and a greater highest one, such as [0, null]"
+
 
 @dataclass(frozen=True, slots=True)
 class Stat:

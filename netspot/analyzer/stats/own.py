@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from netspot.analyzer.stats.base import Stat
+from netspot.analyzer.stats.base import LOG_RANGE, Compute, Stat
+from netspot.errors import ConfigError
 from netspot.expressions import arithmetic
 from netspot.plugins import guarded, load
 
@@ -23,22 +24,30 @@ def plugged(taken: Collection[str]) -> dict[str, Stat]:
     """Those under the entry point ``netspot.stats``."""
     found = load("netspot.stats", Stat, taken)
     return {
-        name: replace(stat, compute=guarded(f"statistic {name}", stat.compute, math.nan))
+        name: replace(stat, compute=guarded(f"statistic {name}", _number(stat.compute), math.nan))
         for name, stat in found.items()
     }
+
+
+def _number(compute: Compute) -> Compute:
+    return lambda *counts: float(compute(*counts))
 
 
 def _stat(name: str, given: Mapping[str, Any], counters: Collection[str]) -> Stat:
     needs, compute = arithmetic(given["value"], f"stats.{name}.value", counters)
     log = given.get("transform") == "log1p"
     low, high = given.get("range") or (None, None)
+    low = (0.0 if log else -math.inf) if low is None else low
+    high = math.inf if high is None else high
+    if log and not -1 < low < high:
+        raise ConfigError(f"stats.{name}.range = [{low:g}, {high:g}]: {LOG_RANGE}")
     return Stat(
         name,
         given.get("unit") or "1",
         given.get("help") or given["value"],
         tuple("SOURCE_TIME" if need == SECONDS else need for need in needs),
         _timed(needs, compute) if SECONDS in needs else compute,
-        ((0.0 if log else -math.inf) if low is None else low, math.inf if high is None else high),
+        (low, high),
         log=log,
     )
 
