@@ -32,7 +32,7 @@ def load(group: str, kind: type[T], taken: Collection[str]) -> dict[str, T]:
             continue
         for each in offers:
             name = getattr(each, "name", "")
-            if not isinstance(each, kind) or name in taken or name in found:
+            if not isinstance(each, kind) or not isinstance(name, str) or name in taken or name in found:
                 log.warning("%s: %s: %r is no %s, or its name is taken", group, entry.name, each, kind.__name__)
             else:
                 found[name] = each

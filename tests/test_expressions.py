@@ -18,7 +18,7 @@ from netspot.errors import ConfigError
 from netspot.expressions import COLUMNS, CONDITIONS, arithmetic, condition
 from netspot.miner import counters
 from netspot.miner.counters import Counter
-from netspot.packets import ACK, RST, SYN
+from netspot.packets import ACK, RST, SYN, PacketBatch
 from tests.frames import arp, batch, eth, icmp, icmp6, ip4, ip6, tcp, udp
 
 FRAMES = [
@@ -195,7 +195,58 @@ def test_other_packages_bring_counters_and_statistics(
     assert len([record for record in caplog.records if "BROKEN" in record.getMessage()]) == 1
 
 
-@pytest.mark.parametrize("offer", [ImportError("no"), 7, (7,), counters.COUNTERS["TCP"]])
+class Odd(counters.base.Accumulator):
+    """Everything that may go wrong in somebody else's accumulator."""
+
+    def __init__(self, value: Any = 1) -> None:
+        self.odd = value
+
+    def add(self, batch: PacketBatch) -> None: ...
+    def merge(self, other: Any) -> None: ...
+    def clear(self) -> None: ...
+
+    def value(self) -> float:
+        return self.odd  # type: ignore[no-any-return]
+
+    def top(self) -> int:
+        raise RuntimeError("a bug of somebody else's")
+
+
+@pytest.mark.parametrize("value", [None, "many", [1]])
+def test_a_counter_of_others_that_says_no_number_is_0(
+    offered: dict[str, Any], value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    offered["netspot.counters"] = Counter("ODD", "odd", "packet", lambda: Odd(value))
+    bank = counters.CounterBank([counters.known({})["ODD"]], {10: ["ODD"]})
+    for _ in range(3):
+        bank.add(PACKETS)
+        assert bank.close() == {"ODD": 0.0} and bank.evidence() == {"top": {}}
+    assert len(caplog.records) == 2
+
+
+def test_a_counter_of_others_without_an_accumulator_is_left_out(
+    offered: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = iter([Odd()])
+    offered["netspot.counters"] = (
+        Counter("NEVER", "odd", "packet", lambda: 1 / 0),  # type: ignore[arg-type, return-value]
+        Counter("NONE", "odd", "packet", lambda: None),  # type: ignore[arg-type, return-value]
+        Counter("ONCE", "odd", "packet", lambda: next(made)),
+    )
+    found = counters.known({})
+    assert found.keys() - counters.COUNTERS.keys() == {"ONCE"} and len(caplog.records) == 2
+    accumulator = found["ONCE"].accumulator()  # fails from now on
+    accumulator.add(PACKETS)
+    assert accumulator.value() == 0 and accumulator.top() is None
+
+
+@pytest.mark.parametrize("value", [None, "many", [1]])
+def test_a_statistic_of_others_that_says_no_number_is_nan(offered: dict[str, Any], value: Any) -> None:
+    offered["netspot.stats"] = Stat("ODD", "1", "odd", ("TCP",), lambda count: value)
+    assert math.isnan(own.plugged({})["ODD"].compute(1))
+
+
+@pytest.mark.parametrize("offer", [ImportError("no"), 7, (7,), counters.COUNTERS["TCP"], Counter([], "", "", Odd)])
 def test_a_bad_extension_is_left_out(offered: dict[str, Any], offer: Any, caplog: pytest.LogCaptureFixture) -> None:
     offered["netspot.counters"] = offer
     assert counters.known({}) == counters.COUNTERS and len(caplog.records) == 1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+
+import numpy as np
 
 from netspot.expressions import condition
 from netspot.miner.counters.base import Accumulator, Counter, packets
 from netspot.packets import PacketBatch
 from netspot.plugins import guarded, load
+
+log = logging.getLogger("netspot.plugins")
 
 
 def configured(expressions: Mapping[str, str]) -> dict[str, Counter]:
@@ -23,11 +27,23 @@ def configured(expressions: Mapping[str, str]) -> dict[str, Counter]:
 def plugged(taken: Collection[str]) -> dict[str, Counter]:
     """Those under the entry point ``netspot.counters``."""
     found = load("netspot.counters", Counter, taken)
-    return {name: replace(counter, accumulator=_guard(counter)) for name, counter in found.items()}
+    return {name: replace(counter, accumulator=_guard(counter)) for name, counter in found.items() if _counts(counter)}
 
 
-def _guard(counter: Counter) -> Any:
-    return lambda: _Guarded(counter.name, counter.accumulator())
+def _counts(counter: Counter) -> bool:
+    """Whether it makes an accumulator; otherwise a warning."""
+    try:
+        _Guarded(counter.name, counter.accumulator())
+    except Exception as error:  # whatever goes wrong in somebody else's code
+        log.warning("counter %s is left out, it makes no accumulator: %r", counter.name, error)
+        return False
+    return True
+
+
+def _guard(counter: Counter) -> Callable[[], Accumulator]:
+    nothing = packets(counter.name, "", lambda batch: np.zeros(len(batch), bool)).accumulator()
+    make = guarded(f"counter {counter.name}", counter.accumulator, nothing)
+    return lambda: _Guarded(counter.name, make())
 
 
 class _Guarded(Accumulator):
@@ -36,9 +52,10 @@ class _Guarded(Accumulator):
     def __init__(self, name: str, inner: Accumulator) -> None:
         self._inner = inner
         self._add = guarded(f"counter {name}", inner.add, None)
-        self._value = guarded(f"counter {name}", inner.value, 0.0)
+        self._value = guarded(f"counter {name}", lambda: float(inner.value()), 0.0)
         self._merge = guarded(f"counter {name}", inner.merge, None)
         self._clear = guarded(f"counter {name}", inner.clear, None)
+        self._top = guarded(f"top of counter {name}", lambda: int(inner.top() or 0) or None, None)
 
     def add(self, batch: PacketBatch) -> None:
         self._add(batch)
@@ -53,4 +70,4 @@ class _Guarded(Accumulator):
         self._clear()
 
     def top(self) -> int | None:
-        return self._inner.top()
+        return self._top()
