@@ -89,7 +89,6 @@ ADDRESSES = ("src", "dst", "host")
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-WORDS = ("and", "or", "not", "in")
 TOKEN = re.compile(
     r"\s*(?:(?P<address>\d+\.\d+\.\d+\.\d+(?:/\d+)?)|(?P<number>0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<sign>==|!=|<=|>=|[-+*/<>()\[\],]))"
