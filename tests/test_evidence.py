@@ -6,8 +6,9 @@ import logging
 import os
 import struct
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ import pytest
 from netspot.analyzer import Names
 from netspot.events import Incident, Window
 from netspot.miner.capfile import CaptureFile
-from netspot.miner.captures import RING_BYTES, Captures, records
+from netspot.miner.captures import QUEUE_BYTES, RING_BYTES, Captures, records
 from netspot.miner.evidence import LOOKED_AT, QUIET, STRATA, WIDTH, Headers, HeaderSample
 from netspot.packets import SYN, PacketBatch
-from tests.frames import START_NS, arp, batch, eth, ip4, ip6, sll, tcp, udp
+from tests.frames import START_NS, Layer, ah, arp, batch, eth, frag6, icmp6, ip, ip4, ip6, sll, tcp, udp
 
 S = 10**9
 
@@ -164,14 +165,90 @@ def test_a_full_disk_costs_captures_and_one_warning(tmp_path: Path, caplog: pyte
     assert captures.path("pi-1") is None
 
 
-def test_a_slow_disk_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    captures = Captures(tmp_path, 1)
-    monkeypatch.setattr("netspot.miner.captures.records", lambda *_: (time.sleep(0.05), (b"", 1))[1])
+class Stalled:
+    """A disk on which nothing goes on until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on = threading.Event()
+        monkeypatch.setattr("netspot.miner.captures.records", self.records)
+
+    def records(self, headers: Headers, rename: object = None) -> tuple[bytes, int]:
+        assert self.go_on.wait(60)
+        return records(headers)
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_slow_disk_delays_nothing_and_leaves_no_file_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Stalled(monkeypatch)
+    captures = Captures(tmp_path, 100)
+    headers = sampled(batch(frames(500)))
     began = time.monotonic()
-    play(captures, {5: [incident(5, "opened")]}, 400, size=2)
-    assert time.monotonic() - began < 5 and captures.dropped > 50
-    captures._queue.queue.clear()
+    for second in range(300):
+        events = {5: [incident(5, "opened")], 290: [incident(290, "closed")]}.get(second, [])
+        captures.step(window(second, headers), [], events, {})
+    assert captures.dropped > 50 and captures._given <= QUEUE_BYTES
     captures.close()
+    assert time.monotonic() - began < 5 and captures.path("pi-1") is None
+    disk.go_on.set()
+    until(lambda: captures.path("pi-1"))
+    captures._thread.join(10)
+    assert captures._taken == captures._given and [path.name for path in tmp_path.iterdir()] == ["pi-1.pcap"]
+
+
+def test_a_second_writer_leaves_the_file_of_the_first_alone(tmp_path: Path) -> None:
+    first = Captures(tmp_path, 1)
+    play(first, {5: [incident(5, "opened")]}, 6)
+    until(lambda: list(tmp_path.glob(".pi-1.*.part")))
+    second = Captures(tmp_path, 1)
+    second.close()
+    first.close()
+    assert first.path("pi-1") is not None
+
+
+@pytest.mark.parametrize("period_ms", [10, 50, 100])
+def test_many_small_windows_find_room_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, period_ms: int) -> None:
+    """The time before, and the windows of the alarm itself, however short the period and busy the disk."""
+    disk = Stalled(monkeypatch)
+    captures = Captures(tmp_path, 100)
+    n, period_ns = 30_000 // period_ms + 10, period_ms * 10**6
+    for i in range(n):
+        start = START_NS + i * period_ns
+        headers = sampled(batch(frames(2), [start, start + 1]))
+        events = [incident(0, "opened")] if i == n - 5 else []
+        captures.step(Window(start, start + period_ns, {}, 0, 1.0, 1, {"headers": headers}), [], events, {})
+    assert captures.dropped == 0
+    disk.go_on.set()
+    captures.close()
+    captures._thread.join(20)
+    source = CaptureFile(str(captures.path("pi-1")))
+    packets = source.read(0)
+    source.close()
+    assert packets is not None and packets.ts_ns[-1] == START_NS + (n - 1) * period_ns + 1
+    assert 30 * S <= packets.ts_ns[-1] - packets.ts_ns[0] <= 30 * S + 6 * period_ns
+
+
+def test_a_file_that_is_full_ends_without_holes(tmp_path: Path) -> None:
+    captures = Captures(tmp_path, 1)
+    sizes = [500] * 12 + [1000] + [2] * 8
+    for second, size in enumerate(sizes):
+        times = [START_NS + second * S + i for i in range(size)]
+        events = {0: [incident(0, "opened")], 20: [incident(20, "closed")]}.get(second, [])
+        captures.step(window(second, sampled(batch(frames(size), times))), [], events, {})
+    captures.close()
+    assert (tmp_path / "pi-1.pcap").stat().st_size <= 1 << 18
+    source = CaptureFile(str(tmp_path / "pi-1.pcap"))
+    times = np.concatenate([batch.ts_ns for batch in iter(lambda: source.read(0), None) if batch is not None])
+    source.close()
+    last = int(times[-1] - START_NS) // S
+    assert 0 < last < 12 and len(times) == 500 * (last + 1)
 
 
 def link_of(data: bytes) -> list[bytes]:
@@ -203,6 +280,67 @@ def test_no_address_is_kept_where_none_is_wanted(mode: str, link: object) -> Non
     assert again.dst_port.tolist() == [80, 53] and again.is_tcp.tolist() == [True, False]
     if mode == "shortened":
         assert again.src_key[0] == 0xCB007100 and kept[1][8:24] == bytes.fromhex("20010db80001" + "00" * 10)
+
+
+def checksum(data: bytes) -> bytes:
+    """RFC 1071."""
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack(">H", ~total & 0xFFFF)
+
+
+def summed(packet: bytes, place: int) -> bytes:
+    """``packet`` with its IPv4 header checksum and, at ``place`` of what follows the header, that of the transport."""
+    four = packet[0] >> 4 == 4
+    length = (packet[0] & 15) * 4 if four else 40
+    head, rest = packet[:length], packet[length:]
+    pseudo = packet[12:20] if four else packet[8:40]
+    rest = rest[:place] + checksum(pseudo + rest) + rest[place + 2 :]
+    return (head[:10] + checksum(head) + head[12:] if four else head) + rest
+
+
+def told(address: str, mode: str) -> tuple[bytes, int]:
+    """Packets from ``address`` (IPv4, or the last group of one of IPv6), and what is kept of them."""
+    route = b"\x07\x07\x04" + ip(address) + b"\0"
+    redirect = Layer(b"\x05\0\0\0" + ip(address) + ip4(udp(), src=address), 0, 1)
+    source = f"2001:db8:1::{ip(address)[3]:x}"
+    routing = Layer(b"\x06\x02\0\x01\0\0\0\0" + ip(source) + tcp(), 0, 43)
+    packets = [
+        summed(ip4(tcp(SYN), src=address), 16),
+        summed(ip4(tcp(), src=address, options=route), 16),
+        summed(ip4(udp(b"even"), src=address), 6),
+        summed(ip4(redirect, src=address), 2),
+        summed(ip4(b"\x16\0\0\0" + ip(address), src=address, proto=2), 2),
+        ip4(ah(tcp()), src=address),
+        summed(ip6(tcp(), src=source), 16),
+        summed(ip6(udp(b"even"), src=source), 6),
+        summed(ip6(icmp6(137, ip(source)), src=source), 2),
+        ip6(routing, src=source),
+        ip6(frag6(udp(ip(source)), offset=9), src=source),
+    ]
+    wrapped = [eth(Layer(packet, 0x86DD if packet[0] >> 4 == 6 else 0x0800)) for packet in packets]
+    return records(sampled(batch(wrapped)), Names(mode).address)
+
+
+def test_nothing_that_is_kept_depends_on_a_hidden_byte() -> None:
+    """The last byte can't be computed from a checksum, nor read elsewhere: every one of the network gives the same."""
+    data, _ = told("203.0.113.9", "shortened")
+    assert len(link_of(data)) == 11
+    for last in (0, 1, 77, 254):
+        assert told(f"203.0.113.{last}", "shortened")[0] == data
+    for frame in link_of(data)[:4]:
+        assert frame[10:12] == b"\0\0" and len(frame) >= 28
+    assert link_of(data)[0][20:36] == ip4(tcp(SYN))[20:36]
+
+
+def test_a_hash_leaves_nothing_to_compute_either() -> None:
+    frames = link_of(told("203.0.113.9", "hashed")[0])
+    assert [len(frame) for frame in frames] == [40, 48, 28, 28, 20, 20, 60, 48, 48, 40, 40]
+    assert not any(ip("203.0.113.9") in frame or ip("2001:db8:1::9") in frame for frame in frames)
+    places = {0: 36, 1: 44, 2: 26, 3: 22, 6: 56, 7: 46, 8: 42}  # of the transport's checksum
+    assert all(frames[i][at : at + 2] == b"\0\0" for i, at in places.items())
+    assert all(frame[10:12] == b"\0\0" for frame in frames[:6])
 
 
 def test_another_program_reads_it(tmp_path: Path) -> None:

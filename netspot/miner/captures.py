@@ -2,13 +2,15 @@
 
 ``incidents/<id>.pcap`` (nanoseconds, the link type of the source) is written under a hidden name and gets its own
 when the incident is over, so that a reader never sees half of one. Together the files stay below a size; the oldest
-make room. A disk that is full costs captures, never a window.
+make room. A disk that is full costs captures, never a window; the windows that a file lacks because the disk is slow
+are counted.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import queue
 import struct
 import threading
@@ -28,9 +30,11 @@ log = logging.getLogger("netspot.captures")
 
 BEFORE_NS = 30 * 10**9  # what a file shows of the time before the alarm
 RING_BYTES = 4 << 20  # of that, in memory
-QUEUE = 256  # windows on their way to the disk; more are dropped and counted
+QUEUE_BYTES = 16 << 20  # windows on their way to the disk; more are dropped and counted
+WINDOW_BYTES = 1 << 10  # what a window takes beside its rows
 MAGIC = 0xA1B23C4D  # pcap with nanoseconds
 RAW = 101  # LINKTYPE_RAW: the frame begins with its IP header
+RUN = os.urandom(4).hex()  # tells the unfinished files of this process from those that a crash left behind
 
 Rename = Callable[[str], str]  # an address -> the one that is told instead
 
@@ -45,7 +49,10 @@ class Captures:
         self._ring: deque[tuple[int, Headers]] = deque()
         self._ring_bytes = 0
         self._open = ""
-        self._queue: queue.Queue[tuple[str, Headers | None] | None] = queue.Queue(QUEUE)
+        self._begun = False  # something of the open incident is on its way
+        # Bounded by bytes; an end follows only what was begun, so that ends need no bound of their own.
+        self._queue: queue.SimpleQueue[tuple[str, list[Headers]] | None] = queue.SimpleQueue()
+        self._given = self._taken = 0  # bytes, each written by one thread
         self._thread = threading.Thread(target=self._write_all, name="captures", daemon=True)
         self._thread.start()
 
@@ -55,15 +62,14 @@ class Captures:
         if headers is not None and len(headers.ts_ns):
             self._remember(window.end_ns, headers)
             if self._open:
-                self._put(self._open, headers)
+                self._put([headers])
         for event in events:
             if isinstance(event, Incident) and event.event_type == "opened":
+                self._end()
                 self._open = event.id
-                for _, earlier in self._ring:
-                    self._put(event.id, earlier)
-            elif isinstance(event, Incident) and event.event_type == "closed" and self._open:
-                self._put(self._open, None)
-                self._open = ""
+                self._put([earlier for _, earlier in self._ring])
+            elif isinstance(event, Incident) and event.event_type == "closed":
+                self._end()
 
     def path(self, id: str) -> Path | None:
         """The finished file of an incident; any thread may ask."""
@@ -71,15 +77,10 @@ class Captures:
         return path if path.is_file() else None
 
     def close(self) -> None:
-        """End the file that is being written; waits for the disk at most ten seconds."""
-        if self._open:
-            self._put(self._open, None)
-            self._open = ""
-        try:
-            self._queue.put(None, timeout=5)
-        except queue.Full:
-            return
-        self._thread.join(5)
+        """End the file that is being written; waits for the disk at most a second, then its thread goes on alone."""
+        self._end()
+        self._queue.put(None)
+        self._thread.join(1)
 
     def _remember(self, now_ns: int, headers: Headers) -> None:
         self._ring.append((now_ns, headers))
@@ -89,11 +90,19 @@ class Captures:
         ):
             self._ring_bytes -= self._ring.popleft()[1].nbytes
 
-    def _put(self, id: str, headers: Headers | None) -> None:
-        try:
-            self._queue.put_nowait((id, headers))
-        except queue.Full:
-            self.dropped += 1
+    def _put(self, windows: list[Headers]) -> None:
+        size = _size(windows)
+        if self._given - self._taken + size > QUEUE_BYTES:
+            self.dropped += len(windows)
+        elif windows:
+            self._given += size
+            self._begun = True
+            self._queue.put((self._open, windows))
+
+    def _end(self) -> None:
+        if self._begun:
+            self._queue.put((self._open, []))
+        self._open, self._begun = "", False
 
     # In the thread ----------------------------------------------------------------------------------------------
 
@@ -101,13 +110,17 @@ class Captures:
         file = _File(self._folder, self._limit)
         file.tidy()
         while (item := self._queue.get()) is not None:
-            id, headers = item
-            if headers is None:
+            id, windows = item
+            for headers in windows:
+                file.append(id, *records(headers, self._rename))
+            if not windows:
                 file.finish()
-                continue
-            data, link_type = records(headers, self._rename)
-            file.append(id, data, link_type)
+            self._taken += _size(windows)
         file.finish()
+
+
+def _size(windows: list[Headers]) -> int:
+    return sum(headers.nbytes + WINDOW_BYTES for headers in windows)
 
 
 class _File:
@@ -117,17 +130,21 @@ class _File:
         self._folder, self._limit = folder, limit
         self._id = ""
         self._size = self._link_type = 0
-        self._failed = False
+        self._full = self._failed = False
 
     def append(self, id: str, data: bytes, link_type: int) -> None:
-        """Write to the file of incident ``id``; one that fills its share of the room, or the disk, ends early."""
+        """Write to the file of incident ``id``. It ends before the first window that its share has no room for.
+
+        A disk that is full removes it.
+        """
         if id != self._id:
             self.finish()
-            self._id, self._size, self._link_type = id, 0, link_type
-        if self._size < 0 or link_type != self._link_type or not data:
+            self._id, self._link_type = id, link_type
+        if self._full or link_type != self._link_type or not data:
             return
         head = b"" if self._size else struct.pack("<IHHiIII", MAGIC, 2, 4, 0, 0, WIDTH, link_type)
-        if self._size + len(data) > self._limit // 4:
+        if self._size + len(head) + len(data) > self._limit // 4:
+            self._full = True
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -140,24 +157,27 @@ class _File:
 
     def finish(self) -> None:
         """Give the file its name."""
-        if self._id and self._size > 0:
+        if self._size:
             try:
                 self._part.replace(self._folder / f"{self._id}.pcap")
             except OSError as error:
                 self._fail(error)
-        self._id, self._size = "", 0
+        self._id, self._size, self._full = "", 0, False
 
     def tidy(self) -> None:
         """Remove what a crash left behind."""
         try:
             for path in self._folder.glob(".*.pcap.part"):
-                path.unlink()
+                if not path.name.endswith(self._suffix):  # an earlier thread of this process may still be writing
+                    path.unlink()
         except OSError as error:
             self._fail(error)
 
+    _suffix = f".{RUN}.pcap.part"
+
     @property
     def _part(self) -> Path:
-        return self._folder / f".{self._id}.pcap.part"
+        return self._folder / f".{self._id}{self._suffix}"
 
     def _make_room(self, size: int) -> None:
         files = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in self._folder.glob("*.pcap"))
@@ -176,7 +196,7 @@ class _File:
             self._part.unlink(missing_ok=True)
         except OSError:
             log.debug("%s stays", self._part)
-        self._size = -1  # nothing more of this incident
+        self._size, self._full = 0, True  # nothing more of this incident
 
 
 def records(headers: Headers, rename: Rename | None = None) -> tuple[bytes, int]:
@@ -195,16 +215,26 @@ Renamed = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.uint32], NDArray
 
 
 def _renamed(headers: Headers, rename: Rename) -> Renamed:
-    """(rows with IP addresses, their bytes from the IP header on, lengths, bytes of the link header)."""
+    """(rows with IP addresses, their bytes from the IP header on, lengths, bytes of the link header).
+
+    Nothing that depends on an address stays: no checksum (RFC 1071: one hidden byte could be solved for), no options,
+    no payload, no gateway of a redirect, and no transport but TCP's, UDP's and ICMP's first bytes.
+    """
     seen = Seen(headers)
     p = seen.packets
     rows = np.flatnonzero(p.has_addr)
     at = (seen.network[rows] - seen.frames.start[rows]).astype(np.uint32)
     data = gather(seen.frames.data, seen.network[rows], WIDTH)
     four = p.is_ipv4[rows]
-    internet = np.where(four, (data[:, 0] & 15) * np.uint32(4), 40)
-    transport = np.where(p.is_tcp[rows], 20, 8)  # no options and no payload: they may hold addresses too
-    captured = np.minimum(headers.captured[rows] - at, internet + transport).astype(np.uint32)
+    internet = np.where(four, (data[:, 0] & 15) * np.uint32(4), 40).astype(np.uint32)
+    captured = np.minimum(headers.captured[rows] - at, internet)
+    data[four, 10:12] = 0
+    data[:, 20:60][four[:, None] & (np.arange(20, 60) < internet[:, None])] = 0
+    direct = np.where(four, data[:, 9], data[:, 6]) == p.ip_proto[rows]  # not behind extension headers
+    for mask, size, hidden in ((p.is_tcp, 20, (16, 18)), (p.is_udp, 8, (6, 8)), (p.is_icmp | p.is_icmp6, 8, (2, 8))):
+        kept = np.flatnonzero(direct & mask[rows])
+        captured[kept] = np.minimum(headers.captured[rows[kept]] - at[kept], internet[kept] + np.uint32(size))
+        data[kept[:, None], internet[kept, None] + np.arange(*hidden)] = 0
     for places, select in (((12, 16), four), ((8, 24), ~four)):
         size = 4 if places[0] == 12 else 16
         for place in places:
