@@ -36,6 +36,29 @@ def test_a_link_in_the_place_of_the_token_is_not_followed(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_state_folder_that_is_none_is_told_in_a_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"state\.dir = .*/file: is no folder; name another"):
+        access.ensure_token(str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match=r"state\.dir = .*: is no folder"):
+        access.ensure_token(str(tmp_path / "file" / "below"))
+    (tmp_path / "token").mkdir()
+    with pytest.raises(ConfigError, match="token: the token cannot be read: Is a directory; let the user"):
+        access.ensure_token(str(tmp_path))
+
+
+def test_a_folder_that_only_another_user_may_enter_is_told_in_a_line(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("becoming another user needs root")
+    (tmp_path / "closed").mkdir(mode=0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigError, match="cannot be read: Permission denied; let the user"):
+            access.ensure_token(str(tmp_path / "closed"))
+    finally:
+        os.seteuid(0)
+
+
 def test_without_a_state_folder_the_runtime_folder_serves(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

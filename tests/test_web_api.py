@@ -56,6 +56,14 @@ def test_reading_is_open(served):
     assert "spot" in ask(served, "GET", "/api/config")[2]
 
 
+def test_too_many_fields_are_refused(served, capfd):
+    many = "&".join(f"a{number}=1" for number in range(30))
+    assert ask(served, "GET", f"/api/poll?{many}")[::2] == (400, {"error": "more than 20 fields"})
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert ask(served, "POST", "/login", many, form)[::2] == (400, {"error": "more than 20 fields"})
+    assert capfd.readouterr().err == ""
+
+
 def test_one_statistic_with_its_history(served):
     _, _, plain = ask(served, "GET", "/api/stats/R_SYN")
     assert plain["stat"] == "R_SYN" and "history" not in plain

@@ -221,6 +221,39 @@ def test_pipelined_and_half_closed_requests_are_answered(served):
     ping(served.server.port)
 
 
+def test_the_request_that_closes_the_server_is_answered(tmp_path):
+    """A change of web.listen does so; the connection that waits idle is closed, nothing else is left."""
+    commands, answers = CommandQueue(), []
+    server = WebServer(WebConfig(listen="127.0.0.1:0"), Board(Info("pi", "eth0", "v", 0, 10**9, ())), commands,
+                       state_dir=str(tmp_path))  # fmt: skip
+    server.start()
+    port, token = server.port, (tmp_path / "token").read_text().strip()
+
+    def ask():
+        head = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            connection.request("POST", "/api/config", "{}", head)
+            answer = connection.getresponse()
+            answers.append((answer.status, answer.getheader("Connection"), json.load(answer)))
+
+    def change(args):
+        server.close()
+        return {"listen": "elsewhere"}
+
+    with socket.create_connection(("127.0.0.1", port), 5) as idle:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        start = time.monotonic()
+        while not answers and time.monotonic() - start < 5:
+            commands.serve({"config": change})
+            time.sleep(0.01)
+        asking.join()
+        assert answers == [(200, "close", {"status": "ok", "data": {"listen": "elsewhere"}})]
+        assert idle.recv(1) == b"" and time.monotonic() - start < 1
+    with pytest.raises(ConnectionRefusedError):
+        ping(port)
+
+
 def test_few_threads_serve(served):
     assert sum(thread.name.startswith(("netspot-web", "waitress")) for thread in threading.enumerate()) <= 2 * 3
 

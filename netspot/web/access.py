@@ -44,13 +44,20 @@ def read_token(path: Path) -> str:
 
 
 def ensure_token(state_dir: str | None) -> str | None:
-    """The token of this machine, created with mode 0600 at the first start; None where no folder can be written."""
+    """The token of this machine, created with mode 0600 at the first start; None where no folder can be written.
+
+    Raises ConfigError for a token, or a folder of tokens, that is there and cannot be used.
+    """
     for path in token_paths(state_dir):
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                return read_token(path)
-            except PermissionError as error:
-                raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        try:
+            return read_token(path)
+        except FileNotFoundError:
+            pass
+        except NotADirectoryError:
+            raise ConfigError(f"state.dir = {state_dir}: is no folder; name another, or remove that file") from None
+        except OSError as error:
+            hint = "let the user of netspot read it, or remove it and restart"
+            raise ConfigError(f"{path}: the token cannot be read: {error.strerror}; {hint}") from None
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o755, exist_ok=True)
             return _create(path)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import bottle
 
@@ -255,7 +254,7 @@ class App:
 
     def post_login(self) -> Any:
         """The form of the page: a right token sets the cookie."""
-        given = parse_qs(wire.raw_body().decode("utf-8", "replace"), max_num_fields=4).get("token", [""])[0]
+        given = wire.fields_of(wire.raw_body().decode("utf-8", "replace")).get("token", [""])[0]
         self._own_origin()
         try:
             right = self._check(given.strip())

@@ -119,8 +119,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self._ahead = parser.rest
         return out
 
+    def del_channel(self, *args: Any) -> None:
+        super().del_channel(*args)
+        self.server.end()
+
     def readable(self) -> bool:
         """Asked before each poll. One answer leaves before the next request is looked at: memory stays bounded."""
+        if self.server.leaving:
+            self.server.maintenance(0)  # which is the business of the socket that listens, but that has gone
         idle = not self.requests and not self.total_outbufs_len
         if idle and self._ahead and not self.will_close and not self.close_when_flushed:
             self.received(self._ahead)
@@ -155,6 +161,25 @@ class Patience:
 
     channel_class = Channel
     active_channels: dict[int, Channel]
+    trigger: Any
+    leaving = False
+
+    def leave(self) -> None:
+        """Close what listens and what is idle; requests that are being answered get their answer first."""
+        self.leaving = True
+        for channel in list(self.active_channels.values()):
+            with channel.requests_lock:
+                for request in channel.requests:
+                    request.headers["CONNECTION"] = "close"
+            if not channel.requests:
+                channel.handle_close()
+        wasyncore.dispatcher.close(self)
+        self.end()
+
+    def end(self) -> None:
+        """With the last connection the loop ends; the pipe stays until the workers have ended."""
+        if self.leaving and not self.active_channels:
+            self.trigger.del_channel()
 
     def maintenance(self, _now: float) -> None:
         now = time.monotonic()
@@ -265,16 +290,8 @@ class WebServer:
         # The loop's own thread closes its sockets: waitress keeps them in a mapping that only one thread may change.
         # The lock keeps it from ending, and from closing the pipe, before the pipe was written to.
         with server.trigger.lock:
-            server.trigger.thunks.append(lambda: _close_all(server, closed))
+            server.trigger.thunks += [server.leave, closed.set]
             server.trigger._physical_pull()
         closed.wait(1.0)
         if self._listen.startswith("unix:"):
             Path(self._listen.removeprefix("unix:")).unlink(missing_ok=True)
-
-
-def _close_all(server: Any, done: threading.Event) -> None:
-    for channel in list(server.active_channels.values()):
-        channel.handle_close()
-    server.trigger.del_channel()  # the loop ends with its last channel; the pipe stays until the workers have ended
-    wasyncore.dispatcher.close(server)
-    done.set()

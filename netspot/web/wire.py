@@ -16,6 +16,7 @@ from netspot.events import encode
 
 BODY_MAX = 65_536  # [byte]
 BRACKETS = 500  # that open, in a body: the parser recurses in C, and these threads have small stacks
+FIELDS = 20  # of a form, or of a query
 GZIP_FROM = 600  # [byte] below that, a packet is a packet
 
 Json = dict[str, Any]
@@ -108,8 +109,16 @@ def refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON number")
 
 
+def fields_of(text: str) -> dict[str, list[str]]:
+    """The fields of a form or of a query, empty ones too."""
+    try:
+        return parse_qs(text, keep_blank_values=True, max_num_fields=FIELDS)
+    except ValueError:
+        raise bottle.HTTPError(400, f"more than {FIELDS} fields") from None
+
+
 def query(*known: str) -> dict[str, str]:
-    fields = parse_qs(bottle.request.query_string, keep_blank_values=True, max_num_fields=20)
+    fields = fields_of(bottle.request.query_string)
     if more := sorted(set(fields) - set(known)):
         raise bottle.HTTPError(400, f"unknown parameter {more[0][:60]!r}; accepted: {', '.join(known)}")
     return {key: values[-1] for key, values in fields.items()}
