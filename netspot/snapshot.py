@@ -62,11 +62,10 @@ class Snapshot:
     alarms: tuple[tuple[int, Mapping[str, Any]], ...]  # (seq at which it came, message), oldest first
     incidents: tuple[tuple[int, Mapping[str, Any]], ...]  # (seq of the last change, message), oldest first
     alarm_counts: Mapping[str, int]  # since the start, by statistic
-    counts: Mapping[str, float]  # of the newest window, by counter
     health: Mapping[str, Any]
 
 
-EMPTY = Snapshot(0, 0, {}, (), (), {}, {}, {})
+EMPTY = Snapshot(0, 0, {}, (), (), {}, {})
 
 
 class Rows(NamedTuple):
@@ -216,7 +215,6 @@ class Board:
             alarms=tuple(self._alarms) if counts is not before.alarm_counts else before.alarms,
             incidents=tuple(self._incidents.values()),
             alarm_counts=counts,
-            counts=window.counts,
             health=health,
         )
         return self.current

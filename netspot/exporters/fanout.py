@@ -53,9 +53,6 @@ class Exporters:
         self._polled = [outlet for outlet in self._outlets if outlet.poll]
         self._takers: dict[type, list[_Outlet]] = {}
 
-    def __len__(self) -> int:
-        return len(self._outlets)
-
     def start(self) -> None:
         """Raises ConfigError, after having closed what was open, for a setting that can never work."""
         for outlet in self._outlets:
