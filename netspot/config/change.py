@@ -33,7 +33,7 @@ def save(path: str | os.PathLike[str], mapping: Mapping[str, Any], env: Mapping[
     """Keep the values of ``mapping`` for the next start, in conf.d/90-api.yaml beside the file; returns its path.
 
     The person's own file is never touched. Raises ConfigError where the result would not be valid, where the
-    file does not include that folder, or where it cannot be written.
+    file does not include that folder, or where it cannot be written. Waits for the medium: a person asked for it.
     """
     import yaml
 
