@@ -22,8 +22,8 @@ Any option of the configuration file may be given as --section.name VALUE, for e
   netspot run --miner.device eth0 --spot.q 1e-5 --exporter.mqtt.host 192.168.1.2
 `netspot defaults` prints them all with their meaning.
 
-exit status: 0 all went well, or Ctrl-C ended it; 1 interrupted before it began; 2 wrong arguments, configuration, device or file;
-3 the capture file was cut in the middle, all whole packets before were counted.
+exit status: 0 all went well, or Ctrl-C ended it; 1 interrupted before it began; 2 wrong arguments, configuration,
+device or file; 3 the capture file was cut in the middle, all whole packets before were counted.
 """
 
 

@@ -13,8 +13,9 @@ from netspot.analyzer.evidence import Names
 from netspot.analyzer.mute import rules
 from netspot.analyzer.stats import PROFILES, STATS, Stat
 from netspot.config import Config, check_names, node_name
+from netspot.errors import ConfigError
 from netspot.miner import counters as counting
-from netspot.miner.counters import COUNTERS, Counter, CounterBank
+from netspot.miner.counters import COUNTERS, WINDOW_COUNTERS, Counter, CounterBank
 from netspot.miner.evidence import HeaderSample
 
 log = logging.getLogger("netspot")
@@ -60,7 +61,13 @@ def bank(chosen: Sequence[Watch], counters: Mapping[str, Counter], more: Iterabl
     """The counters that the statistics need, over one period and over longer spans, and ``more`` of them."""
     spans: dict[int, set[str]] = {}
     for watch in chosen:
-        spans.setdefault(watch.span, set()).update(name for name in watch.stat.needs if name in counters)
+        for need in watch.stat.needs:
+            if need in counters:
+                spans.setdefault(watch.span, set()).add(need)
+            elif need not in WINDOW_COUNTERS:
+                raise ConfigError(
+                    f"statistic {watch.name}: it needs the counter {need}, and there is none (netspot ls)"
+                )
     needed = {"PKTS", "BYTES"}.union(more, *spans.values())  # these two for health and summary
     longer = {span: names for span, names in sorted(spans.items()) if span > 1}
     return CounterBank((counter for name, counter in counters.items() if name in needed), longer, HeaderSample())

@@ -34,7 +34,7 @@ from netspot.miner.source import Source
 from netspot.miner.windows import Closed, Windows
 from netspot.notify import Systemd
 from netspot.packets import PacketBatch, nothing
-from netspot.pipeline import Watching, known, same_watching, watching
+from netspot.pipeline import Watching, same_watching, watching
 
 if TYPE_CHECKING:
     from netspot.observe import Observer
@@ -176,6 +176,7 @@ class Service:
             source = self._open_source(config)  # the new one stands before the old one goes
         if new is not old:
             self._pending += self.analyzer.close(time.time_ns())
+            new.analyzer.seq = self.analyzer.seq
         parts = (before, self.source, old, self.windows)
         self.config, self.source, self._watching = config, source, new
         if new is not old or source is not parts[1]:
@@ -381,7 +382,7 @@ def serve(file: str | None, overrides: Sequence[tuple[str, str]]) -> None:
 
 def check(config: Config, file: str) -> str:
     """What ``netspot check`` says of a configuration that can be used. Raises ConfigError for one that cannot."""
-    known(config)
+    watching(config, Names(config.evidence.addresses))
     return "\n".join([*(f"{file}: warning: {text}" for text in warnings(config)), f"{file}: good"])
 
 
