@@ -114,15 +114,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv, options = split_options(argv)
         args = parser().parse_args(argv)
         _log_to_stderr()
-        return int(COMMANDS[args.command](args, options))
+        status = int(COMMANDS[args.command](args, options))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except NetspotError as error:
         print(f"netspot: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 1
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         return 0
+    except OSError as error:  # a full disk, most of all
+        print(f"netspot: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        _silence(sys.stdout)
+        return 2
+
+
+def _silence(stream: IO[str] | None) -> None:
+    """Let what is still buffered go nowhere, so that nobody complains of it at the end."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def split_options(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -184,36 +197,37 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
     own = [("state.dir", "null")] if "state.dir" not in dict(options) else []
     config = _configuration(args.config, [(k, v) for k, v in given.items() if v is not None] + own + options)
     with ExitStack() as stack:
-        files = {
-            option: stack.enter_context(_new_file(option, path))
-            for option, path in (("--counters", args.counters), ("--report", args.report))
-            if path
-        }
 
         def observers(service: Service) -> list[Observer]:
+            """Made when the source is open: a capture that cannot be read leaves older results alone."""
             summary = Summary()
             stack.callback(lambda: print(summary.text(service), file=sys.stderr))
             several: list[Observer] = [summary]
-            if "--counters" in files:
-                several.append(CountersCsv(files["--counters"]))
-            if "--report" in files:
+            if args.counters:
+                several.append(CountersCsv(stack.enter_context(_new_file("--counters", args.counters, taken))))
+            if args.report:
                 from netspot.page import info
                 from netspot.report import Report
 
                 report = Report(info(service), to_dict(config))
-                stack.callback(report.write, files["--report"])
+                stack.callback(report.write, stack.enter_context(_new_file("--report", args.report, taken)))
                 several.append(report)
             if sys.stderr.isatty():
                 several.append(stack.enter_context(Progress(sys.stderr, service)))
             return several
 
+        taken = [] if args.file in (None, "-") else [args.file]
         Service(config, open_source(args.file), observers=observers, count_all=bool(args.counters)).run()
     return 0
 
 
-def _new_file(option: str, path: str) -> IO[str]:
+def _new_file(option: str, path: str, taken: list[str]) -> IO[str]:
+    """Open ``path`` for writing, unless it is one of those ``taken``, among which it is then."""
     try:
-        return Path(path).open("w", newline="", encoding="utf-8")
+        if any(Path(path).exists() and Path(path).samefile(other) for other in taken):
+            raise ConfigError(f"{option} {path}: that file is in use already, for {taken[0]}; name another")
+        taken.append(path)
+        return Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(f"{option} {path}: {error.strerror}") from None
 

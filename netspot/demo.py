@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from netspot.errors import NetspotError
 from netspot.events import Alarm, Event, Sample, Window
 from netspot.packets import ACK, FIN, PSH, RST, SYN, PacketBatch
 
@@ -245,10 +246,12 @@ class Scoreboard:
     def __init__(self) -> None:
         self.seen: dict[str, tuple[float, list[str]]] = {}
         self.false = 0
+        self.reached_s = 0.0
 
     def step(
         self, window: Window, samples: Sequence[Sample], events: Sequence[Event], health: Mapping[str, Any]
     ) -> None:
+        self.reached_s = window.end_ns / 1e9 - EPOCH_S
         for event in events:
             if isinstance(event, Alarm) and event.event_type != "cleared":
                 self._note(event.time_ns / 1e9 - EPOCH_S, event.stat)
@@ -265,7 +268,8 @@ class Scoreboard:
         lines = []
         for attack in ATTACKS:
             after_s, stats = self.seen.get(attack.name, (0.0, []))
-            seen = f"seen after {after_s:.0f} s by {', '.join(dict.fromkeys(stats))}" if stats else "not seen"
+            missed = "not seen" if self.reached_s > attack.minute * 60 else "not reached"
+            seen = f"seen after {after_s:.0f} s by {', '.join(dict.fromkeys(stats))}" if stats else missed
             lines.append(f"  {attack.name:13} minute {attack.minute:2.0f}, {attack.seconds} s: {seen}")
         return "\n".join(["attacks that were in the capture:", *lines, f"alarms outside of them: {self.false}"])
 
@@ -278,13 +282,16 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
     from netspot.page import Page
     from netspot.service import Service
 
-    defaults = [("node", "demo"), *([("exporter.mqtt.host", "127.0.0.1")] if answers(1883) else [])]
-    config = load(None, overrides=[*defaults, *options])
+    broker = answers(1883)
+    mqtt = [("exporter.mqtt.host", "127.0.0.1"), ("exporter.mqtt.homeassistant.discovery", "off")] if broker else []
+    config = load(None, overrides=[("node", "demo"), *mqtt, *options])
     page, board = Page(), Scoreboard()
     with tempfile.TemporaryDirectory(prefix="netspot-demo-") as folder:
         path = Path(keep) if keep else Path(folder) / "demo.pcap"
         count = write_capture(path, seed)
         _say(f"{count:,} packets of {MINUTES} minutes, seed {seed}, at {speed:.0f} times real time")
+        if broker:
+            _say("messages go to the broker of this machine, below netspot/demo, and are cleared at the end")
         if config.web.listen:
             _say(f"look at it on http://{config.web.listen}")
         service = Service(
@@ -298,6 +305,11 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
                 _until_interrupted()
         finally:
             page.close()
+            if broker:
+                from netspot.exporters.homeassistant import ha_remove
+
+                with contextlib.suppress(NetspotError):
+                    ha_remove(config)
     return 0
 
 

@@ -61,7 +61,8 @@ class HealthCheck:
             return list(events)  # a capture's windows pass quicker than the figures matter
         self.figures = self._measure(packets / window.seconds if window.seconds else 0.0)
         phase = self.figures["phase"]
-        if phase == self._told_phase and 0 <= window.end_ns - self._told_at_ns < TELL_EVERY_NS:
+        every_ns = min(TELL_EVERY_NS, int(self._service.config.exporter.mqtt.health_every_s * 1e9))
+        if phase == self._told_phase and 0 <= window.end_ns - self._told_at_ns < every_ns:
             return list(events)
         self._told_at_ns, self._told_phase = window.end_ns, phase
         return [*events, Health(window.end_ns, self.figures)]

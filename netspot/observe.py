@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
-from netspot.errors import NetspotError
 from netspot.events import Alarm, Event, Sample, Window, iso
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ class CountersCsv:
             self._names = list(window.counts)
             self._rows.writerow(["start", "start_ns", *self._names])
         counts = (f"{window.counts[name]:.15g}" for name in self._names)
-        try:
-            self._rows.writerow([iso(window.start_ns), window.start_ns, *counts])
-        except OSError as error:
-            raise NetspotError(f"--counters: {error.strerror}") from None
+        self._rows.writerow([iso(window.start_ns), window.start_ns, *counts])
 
 
 class Progress:
@@ -72,7 +69,9 @@ class Progress:
             self._next_s = 0.0
         elif now_s >= self._next_s:
             self._next_s = now_s + REDRAW_EVERY_S
-            self._terminal.write(f"\r\x1b[K{self._text(window, health, now_s - self._started_s)}")
+            columns = os.get_terminal_size(self._terminal.fileno()).columns
+            text = self._text(window, health, now_s - self._started_s)
+            self._terminal.write(f"\r\x1b[K{text[: columns - 1]}")  # a line that wraps cannot be taken back
             self._terminal.flush()
 
     def _text(self, window: Window, health: Mapping[str, Any], elapsed_s: float) -> str:
@@ -100,7 +99,7 @@ class Summary:
     def step(
         self, window: Window, samples: Sequence[Sample], events: Sequence[Event], health: Mapping[str, Any]
     ) -> None:
-        self._begin_ns = self._begin_ns or window.start_ns
+        self._begin_ns = window.start_ns if not self._windows else self._begin_ns
         self._end_ns = window.end_ns
         self._windows += 1
         self._packets += int(window.counts["PKTS"])

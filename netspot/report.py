@@ -89,8 +89,8 @@ class Report:
             total, most = self._counts.get(name, (0.0, 0.0))
             self._counts[name] = total + value, max(most, value)
         samples = [sample for sample in samples if sample.stat in self._columns]
+        self._past.write(window.end_ns, Cells.of(samples, self._columns, self._last))
         self._last.update((sample.stat, sample) for sample in samples)
-        self._past.write(window.end_ns, Cells.of(samples, self._columns))
         for event in events:
             if isinstance(event, Alarm) and event.event_type != "cleared":
                 self._alarms.append(event) if len(self._alarms) < ALARMS else self._leave_out()

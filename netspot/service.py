@@ -95,6 +95,8 @@ class Service:
                 while not self.stopping and (batch := self.source.read(self._patience_s())) is not None:
                     for closed in self.windows.push(batch, blind=not getattr(self.source, "up", True)):
                         self._close(closed)
+                        if self.stopping:  # a batch of a slow network may hold hours
+                            break
                     self._housekeep()
             finally:  # a capture that was cut has a last window too
                 if not self.source.live:
@@ -171,7 +173,8 @@ class Service:
         Raises NetspotError for one that cannot be used: then everything is as it was, and nothing is forgotten.
         """
         before, source, old = self.config, self.source, self._watching
-        new = old if same_watching(config, before) else self._rebuilt(config)
+        moved = config.miner.device != before.miner.device
+        new = old if same_watching(config, before) and not moved else self._rebuilt(config, moved)
         if config.miner != before.miner and not isinstance(source, Paused):
             source = self._open_source(config)  # the new one stands before the old one goes
         if new is not old:
@@ -192,12 +195,12 @@ class Service:
         if source is not parts[1]:
             parts[1].close()
 
-    def _rebuilt(self, config: Config) -> Watching:
-        """Raises ConfigError."""
+    def _rebuilt(self, config: Config, moved: bool) -> Watching:
+        """``moved`` to another device, where something else is normal. Raises ConfigError."""
         names = self._watching.names
         if config.evidence.addresses != self.config.evidence.addresses:
             names = Names(config.evidence.addresses)
-        self._states = {**self._states, **self.analyzer.states()}
+        self._states = {} if moved else {**self._states, **self.analyzer.states()}
         return watching(config, names, self._states, self.analyzer.seq, self._count_all)
 
     def _show(self, before: Config, watched_anew: bool) -> None:
@@ -311,6 +314,10 @@ class Service:
             log.warning("state.dir %s: %s; nothing will be kept", folder, error.strerror)
         self._states, meta = state.load(folder)
         self._seq = int(meta.get("seq", 0))
+        device = self.config.miner.device
+        if self._states and meta.get("device", device) != device:  # what is normal there is not what is normal here
+            log.warning("what was learned on %s is left: %s is learned anew", meta["device"], device)
+            self._states = {}
         if meta and not meta.get("stopped"):
             self._seq += CRASH_GAP
 
@@ -323,7 +330,10 @@ class Service:
             self._saver.join(None if wait else 0)
             if self._saver.is_alive():
                 return
-        states, meta = self.analyzer.states(), {"seq": self.analyzer.seq, "stopped": wait}
+        states, meta = (
+            self.analyzer.states(),
+            {"seq": self.analyzer.seq, "stopped": wait, "device": self.config.miner.device},
+        )
         self._saver = threading.Thread(target=_save, args=(Path(self.config.state.dir), states, meta), daemon=True)
         self._saver.start()
         if wait:

@@ -24,6 +24,7 @@ INCIDENTS = 100
 HOUR_BYTES = 2_700_000  # both histories together stay under 4 MiB, whatever the period and the number of statistics
 DAY_BYTES = 1_300_000
 MARGIN = 16  # rows that a reader leaves alone: the writer comes there next
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 MINUTE_NS = 60_000_000_000
 
 OUTSIDE, ALARM, MUTED, LEARNING = 1, 2, 4, 8  # bits of a history cell: beyond a threshold; state of the statistic
@@ -91,16 +92,22 @@ class Cells(NamedTuple):
     bits: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, samples: Iterable[Sample], columns: Mapping[str, int]) -> Cells:
-        """``samples``, each in the column of its name; others are left out."""
-        values = np.full((3, len(columns)), np.nan, np.float32)
+    def of(cls, samples: Iterable[Sample], columns: Mapping[str, int], held: Mapping[str, Sample]) -> Cells:
+        """``samples``, each in the column of its name; others are left out.
+
+        A statistic of a longer span, which has no sample now, keeps the one in ``held``: its line is a staircase.
+        """
+        values = np.full((3, len(columns)), np.nan, np.float64)
         bits = np.zeros(len(columns), np.uint8)
-        for sample in samples:
+        for sample in (*held.values(), *samples):
             column = columns.get(sample.stat)
             if column is not None:
                 values[:, column] = (sample.value, _or_nan(sample.up), _or_nan(sample.down))
                 bits[column] = _bits(sample)
-        return cls(values, bits)
+        for name in held.keys() - {sample.stat for sample in samples}:
+            if name in columns:
+                bits[columns[name]] &= ~OUTSIDE & 0xFF  # one dot for one window
+        return cls(np.clip(values, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32), bits)
 
     def into(self, row: NDArray[np.float32], bits: NDArray[np.uint8]) -> None:
         """Widen ``row``, (4, width) of low, high, up and down, by this window, in place."""
@@ -206,7 +213,7 @@ class Board:
         before, samples = self.current, [sample for sample in samples if sample.stat in self.columns]
         latest = {**before.samples, **{sample.stat: sample for sample in samples}}
         counts = self._note(events, before.seq + 1, before.alarm_counts)
-        self.history.write(window.end_ns, Cells.of(samples, self.columns))
+        self.history.write(window.end_ns, Cells.of(samples, self.columns, before.samples))
         seq = self.history.full.written
         self.current = Snapshot(
             seq=seq,

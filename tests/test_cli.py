@@ -128,7 +128,6 @@ def test_time_that_jumps_by_years_is_no_error(tmp_path: Path) -> None:
         (["run", "--miner.ring_mub", "4"], b"ring_mib"),
         (["run", "--spot.q"], b"--spot.q"),
         (["check", "/nowhere/netspot.yaml"], b"/nowhere/netspot.yaml"),
-        (["run", "--counters", "/nowhere/x.csv", "-f", "x"], b"/nowhere/x.csv"),
     ],
 )
 def test_a_mistake_is_told_in_one_line_with_what_is_accepted(args: list[str], says: bytes) -> None:

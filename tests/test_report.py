@@ -105,7 +105,7 @@ def test_however_long_the_run_extremes_anomalies_and_time_stay(windows, seed):
     values[random.random(windows) < 0.1] = np.nan
     past = Condensed(1)
     for i, value in enumerate(values.tolist()):
-        past.write((i + 1) * S, Cells.of([replace(sample((i + 1) * S, value, 2.5))], {"R_SYN": 0}))
+        past.write((i + 1) * S, Cells.of([replace(sample((i + 1) * S, value, 2.5))], {"R_SYN": 0}, {}))
     rows = past.of(0)
     assert 1 <= len(rows.time_ns) <= 2 * POINTS
     assert (np.diff(rows.time_ns) > 0).all() and rows.time_ns[-1] == windows * S

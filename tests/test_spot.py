@@ -341,3 +341,14 @@ def test_memory_is_bounded():
     for side in ("up", "down"):
         tail = spot.state()[side]
         assert tail["n_t"] == 50
+
+
+def test_one_burst_on_a_quiet_stream_does_not_blind():
+    spot = Spot(q=1e-7, n_init=200)
+    for i in range(400):
+        spot.update(2.0 if i % 7 else 2.3)
+    assert spot.update(8.0).kind == "alarm"
+    for i in range(100):
+        spot.update(2.0 if i % 7 else 2.3)
+    assert spot.up < 3.0
+    assert [spot.update(8.0).kind for _ in range(3)] == ["alarm"] * 3

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from netspot.events import Alarm, Event, Health, Incident, Relearn, Sample, iso
@@ -24,7 +26,7 @@ class ConsoleExporter:
         data: frozenset[type[Event]] = frozenset({Sample, Health}) if config.data else frozenset()
         alarm: frozenset[type[Event]] = frozenset({Alarm, Incident, Relearn}) if config.alarm else frozenset()
         self.kinds = data | alarm
-        self._stream = stream or sys.stdout
+        self._stream = stream or sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  (standard output is closed)
         self._human = self._stream.isatty()
         self._live = context.live
         self._dropped = 0

@@ -40,7 +40,7 @@ class CaptureFile:
 
         SourceError where there is no capture, CutCapture where it ends within its header.
         """
-        self.series = "stdin" if path == "-" else Path(path).name
+        self.series = "stdin" if path == "-" else Path(path).name.encode(errors="replace").decode()
         self._name = "standard input" if path == "-" else path
         self._home, self._snap = home, snap
         self._raw = bytearray(CHUNK + OVERRUN)

@@ -353,7 +353,8 @@ class Spot:
             self._waiting.clear()
         else:
             self._alarms = 0
-            self._waiting = [(side, tail.capped(value))]
+            capped = tail.capped(value)
+            self._waiting = [(side, capped)] if capped > 0 else []
         self._alarms += 1
         self._calm = 0
         self._held += self._isolated

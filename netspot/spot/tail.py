@@ -17,6 +17,8 @@ from netspot.spot.quantile import RULES
 PRIOR_EXCESSES, PRIOR_GAMMA = 20, 0.1
 GAMMA_MIN, GAMMA_MAX = -3.0, 1.0
 # An alarm is learnt as a value passed so many times less often than the threshold, at most.
+FEW = 8  # excesses; below it z reaches this many times the largest of them at most:
+FEW_REACH = 1.25
 LEARN_CAP = 10
 # The law is fitted anew once this share of the memory has changed; z follows N_t and n at every value above t.
 REFIT_SHARE = 0.01
@@ -101,12 +103,13 @@ class Tail:
         """Excess of an alarm as it is learnt.
 
         No more than what is passed ten times less often than z, so that one wild value does not move the law far (a
-        fixed multiple of z - t would cut heavy tails short); but what comes a second time is not wild.
+        fixed multiple of z - t would cut heavy tails short); but what comes a second time is not wild. Where the tail
+        has no scale yet, the first alarm is 0: not learnt.
         """
         excess, limit = value - self.t, self.z - self.t
         if limit <= 0:
-            # Hardly anything is known of this tail yet: there is no scale to cap by.
-            return excess
+            before, self.last_alarm = self.last_alarm, excess
+            return min(excess, before)
         p = gpd.survival(self.law, limit) / LEARN_CAP
         if p > 0:
             limit = max(limit, gpd.quantile(self.law, p))
@@ -165,6 +168,8 @@ class Tail:
             p += (1 - p) * gpd.survival(self.law, room)
         if p < 1:
             limit = max(limit, gpd.quantile(self.law, p))
+        if self.size < FEW:  # no law follows from so few: a single wild one would promise anything
+            limit = min(limit, FEW_REACH * float(self.excesses[: self.size].max()))
         self.z = self.t + min(limit, room, HUGE)
 
     def refresh_shown(self, n: int, bound: float) -> None:
