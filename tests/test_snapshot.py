@@ -119,6 +119,8 @@ def test_a_reader_on_another_thread_never_sees_a_torn_row():
         while time.monotonic() < until:
             end = b.current.seq
             rows = b.history.windows(end - 40, end, slice(None))
+            if b.current.seq - end > b.history.full.rows - 60:
+                continue  # the reader had no processor for so long that the writer, who never waits here, lapped it
             expected = np.arange(end - len(rows.time_ns) + 1, end + 1)
             assert (rows.time_ns // S == expected).all()
             assert (rows.high == expected[:, None].astype(np.float32)).all()
