@@ -282,16 +282,17 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
     from netspot.page import Page
     from netspot.service import Service
 
-    broker = answers(1883)
-    mqtt = [("exporter.mqtt.host", "127.0.0.1"), ("exporter.mqtt.homeassistant.discovery", "off")] if broker else []
-    config = load(None, overrides=[("node", "demo"), *mqtt, *options])
+    mqtt = [("exporter.mqtt.host", "127.0.0.1")] if answers(1883) else []
+    own = [("node", "demo"), ("exporter.mqtt.homeassistant.discovery", "off"), *mqtt]
+    config = load(None, overrides=[*own, *options])
+    broker = config.exporter.mqtt.host
     page, board = Page(), Scoreboard()
     with tempfile.TemporaryDirectory(prefix="netspot-demo-") as folder:
         path = Path(keep) if keep else Path(folder) / "demo.pcap"
         count = write_capture(path, seed)
         _say(f"{count:,} packets of {MINUTES} minutes, seed {seed}, at {speed:.0f} times real time")
         if broker:
-            _say("messages go to the broker of this machine, below netspot/demo, and are cleared at the end")
+            _say(f"messages go to the broker {broker}, below netspot/demo; what it retains is cleared at the end")
         if config.web.listen:
             _say(f"look at it on http://{config.web.listen}")
         service = Service(

@@ -98,8 +98,8 @@ class Service:
                         if self.stopping:  # a batch of a slow network may hold hours
                             break
                     self._housekeep()
-            finally:  # a capture that was cut has a last window too
-                if not self.source.live:
+            finally:  # a capture that was cut has a last window too; one that was interrupted is not told half
+                if not self.source.live and not self.stopping:
                     for closed in self.windows.finish():
                         self._close(closed)
 
@@ -194,14 +194,16 @@ class Service:
             raise
         if source is not parts[1]:
             parts[1].close()
+        if moved:
+            self._states = {}
 
     def _rebuilt(self, config: Config, moved: bool) -> Watching:
         """``moved`` to another device, where something else is normal. Raises ConfigError."""
         names = self._watching.names
         if config.evidence.addresses != self.config.evidence.addresses:
             names = Names(config.evidence.addresses)
-        self._states = {} if moved else {**self._states, **self.analyzer.states()}
-        return watching(config, names, self._states, self.analyzer.seq, self._count_all)
+        self._states = {**self._states, **self.analyzer.states()}
+        return watching(config, names, {} if moved else self._states, self.analyzer.seq, self._count_all)
 
     def _show(self, before: Config, watched_anew: bool) -> None:
         """Have exporters, captures and page follow a change of the configuration. Raises ConfigError."""

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from netspot.config import load
+from netspot.events import Window
 from netspot.packets import ACK, SYN
+from netspot.service import Service, open_source
 from tests import frames as f
 
 T0 = 1_700_000_000 * 10**9
@@ -177,3 +180,16 @@ def test_a_reader_that_leaves_early_is_no_error(capture: Path) -> None:
     command = f"{sys.executable} -m netspot run -f {capture} -v | head -n 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=30)
     assert b"Traceback" not in done.stderr
+
+
+def test_an_interrupted_run_tells_each_window_once(capture: Path) -> None:
+    starts: list[int] = []
+
+    class Interrupts:
+        def step(self, window: Window, *_: object) -> None:
+            starts.append(window.start_ns)
+            service.stop()
+
+    service = Service(load(None), open_source(str(capture)), observers=lambda _: [Interrupts()])
+    service.run()
+    assert starts == [T0]
