@@ -97,9 +97,7 @@ def decode(
     has_l4 = (fragment & 0x1FFF == 0) & has_addr
     header[np.flatnonzero(is_ipv4 & ~has_addr), 12:20] = 0
     src, dst = fields["src"].astype(np.uint32), fields["dst"].astype(np.uint32)
-    src_home, dst_home = np.split(_home4(np.concatenate((src, dst)), home), 2)
-    src_home &= has_addr
-    dst_home &= has_addr
+    src_home, dst_home = _home4(src, home) & has_addr, _home4(dst, home) & has_addr
     dst_multicast = (dst & 0xF0000000 == 0xE0000000) | (dst == 0xFFFFFFFF)
     src_key, dst_key = src.astype(np.uint64), dst.astype(np.uint64)
     ip_version = is_ipv4.view(np.uint8) << 2
@@ -114,10 +112,10 @@ def decode(
         whole = available[six] >= 40
         has_addr[six] = has_l4[six] = whole
         dst_multicast[six] = whole & (header6[:, 24] == 0xFF)
-        for key, is_home, at in ((src_key, src_home, 8), (dst_key, dst_home, 24)):
-            high, low = field(header6, at, ">u8"), field(header6, at + 8, ">u8")
-            key[six] = _hash(high, low) * whole
-            is_home[six] = _home6(high, low, home) & whole
+        addresses = header6[:, 8:40].view(">u8").T.astype(np.uint64)  # shape (4, n): halves of source and destination
+        high, low = addresses[::2], addresses[1::2]
+        src_key[six], dst_key[six] = _hash(high, low) * whole
+        src_home[six], dst_home[six] = _home6(high, low, home) & whole
 
     inside = np.minimum(available, ip_len.view(np.int32))
     has_l4 &= position <= inside
@@ -247,7 +245,7 @@ def _home4(address: NDArray[np.uint32], home: HomeNets) -> Bools:
 
 
 def _home6(high: U64s, low: U64s, home: HomeNets) -> Bools:
-    inside = np.zeros(len(high), np.bool_)
+    inside = np.zeros(high.shape, np.bool_)
     for net_high, net_low, mask_high, mask_low in home.ipv6:
         inside |= (high & mask_high == net_high) & (low & mask_low == net_low)
     return inside

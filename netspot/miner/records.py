@@ -24,6 +24,7 @@ from netspot.packets import Bools
 
 MAX_RECORD = 1 << 18  # the longest packet that tcpdump and Wireshark write [byte]
 RECORDS_A_CHAIN = 32  # aimed at: more chains cost more guesses, longer ones more steps
+SEARCHED = 8  # of a stretch this part is searched for the first record in it
 FEW = 16  # chains that are not worth a numpy call a step
 MORE_STEPS = 16  # of the chains that have not arrived after the first round
 
@@ -70,6 +71,9 @@ def find(raw: bytearray, begin: int, end: int, layout: Layout, most: int, mean: 
     a third into the guesses, the rest into the check.
     """
     data = np.frombuffer(raw, np.uint8)
+    first = _walk(data, begin, begin + 1, end, layout, 1)[0]
+    if not len(first):
+        return Found(first, gather(data, first, layout.head), begin)
     parts = -(-(end - begin) // max(most * mean, 4 * MAX_RECORD))  # of about the same size
     end = min(end, begin + (end - begin) // parts + mean)
     starts = _guesses(raw, data, begin, end, layout, max(RECORDS_A_CHAIN * mean, 256))
@@ -79,12 +83,17 @@ def find(raw: bytearray, begin: int, end: int, layout: Layout, most: int, mean: 
 
 
 def _guesses(raw: bytearray, data: Bytes, begin: int, end: int, layout: Layout, distance: int) -> Offsets:
-    """``begin``, and what looks like a record first in each further stretch of ``distance`` bytes; increasing."""
+    """``begin``, and what looks like a record first in the beginning of each further stretch of ``distance`` bytes."""
     pattern, shift = layout.pattern(raw, begin)
-    search = raw.find
-    stretches = range(begin + distance + shift, end - distance, distance)
-    hits = [search(pattern, place, place + distance) for place in stretches]
-    offsets = np.array([hit - shift for hit in hits if hit >= 0], np.int64)
+    first, width = begin + distance + shift, distance // SEARCHED
+    number = max((end - 2 * distance - first) // distance + 1, 0)
+    stretches = np.ndarray((number, width + len(pattern)), np.uint8, data, min(first, end), (distance, 1))
+    hits = stretches[:, :width] == pattern[0]
+    for k in range(1, len(pattern)):
+        hits &= stretches[:, k : width + k] == pattern[k]
+    at = hits.argmax(axis=1)
+    found = np.flatnonzero(hits[np.arange(number), at])
+    offsets = found * distance + at[found] + (first - shift)
     return np.concatenate(([begin], offsets[layout.plausible(data, offsets, end)]))
 
 
