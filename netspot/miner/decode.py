@@ -9,11 +9,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.headers import ARP, IPV4, IPV6, RARP, Bytes, blank, field, gather
+from netspot.miner.headers import ARP, IPV4, IPV6, RARP, Bytes, blank, constant, field, gather, indices
 from netspot.miner.links import locate
 from netspot.packets import Bools, Frames, PacketBatch
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+U32s = NDArray[np.uint32]
 U64s = NDArray[np.uint64]
 
 PAD = 256  # readable bytes that must follow the last frame in ``Frames.data``, so that a gather needs no bound per row
@@ -26,7 +27,28 @@ IP_HEADER = np.dtype(
         "itemsize": 40,
     }
 )
-HOP_BY_HOP, ICMP, TCP, UDP, ROUTING, FRAGMENT, AH, ICMP6, OPTIONS = 0, 1, 6, 17, 43, 44, 51, 58, 60
+HOP_BY_HOP, ROUTING, FRAGMENT, AH, OPTIONS = 0, 43, 44, 51, 60  # IP protocol numbers that are no transport
+
+_EXTENSIONS_6 = np.zeros(256, np.bool_)  # AH is one in both versions
+_EXTENSIONS_6[[HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS]] = True
+
+# Operands, see ``constant``. Of Ethernet and IP:
+_IPV4, _IPV6, _ARP, _RARP = (constant(np.uint16, number) for number in (IPV4, IPV6, ARP, RARP))
+_ICMP, _TCP, _UDP, _AH, _ICMP6 = (constant(np.uint8, number) for number in (1, 6, 17, AH, 58))
+_LENGTH, _NONE = constant(np.uint32, 0xFFFF), constant(np.uint32, 0)
+_VERSION_4, _VERSIONS_4 = constant(np.uint32, 0x45 << 24), constant(np.uint32, 0x0B << 24)  # 5 to 15 words of header
+_WORDS_AT, _WORDS = constant(np.uint32, 22), constant(np.uint32, 60)  # of the header's length, times four
+_FRAGMENT, _FRAGMENT_AT, _ZERO = constant(np.uint16, 0x3FFF), constant(np.uint16, 0x1FFF), constant(np.uint16, 0)
+_CLASS, _CLASS_D, _EVERYBODY = (constant(np.uint32, word) for word in (0xF0000000, 0xE0000000, 0xFFFFFFFF))
+_HEADER_6, _MULTICAST_6 = constant(np.uint32, 40), constant(np.uint8, 0xFF)
+_HEADER_TCP = constant(np.uint16, 5 << 12)  # a header has five words at least
+_TWO = constant(np.uint8, 2)
+_HASH = tuple(constant(np.uint64, factor) for factor in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93))
+_HALF, _TOP = constant(np.uint64, 32), constant(np.uint64, 1 << 63)
+# and of captured lengths [byte]:
+_HEADER, _HEADER_4, _LENGTH_END, _PORTS, _FLAGS_END, _NOTHING = (
+    constant(np.int32, length) for length in (40, 20, 6, 4, 14, 0)
+)
 
 
 @dataclass(frozen=True)
@@ -36,16 +58,25 @@ class HomeNets:
     nets: tuple[IPNetwork, ...] = ()
 
     @cached_property
-    def ipv4(self) -> list[tuple[np.uint32, np.uint32]]:
-        """(address, mask) of each IPv4 network."""
+    def ipv4(self) -> list[tuple[U32s, U32s]]:
+        """(address, mask) of each IPv4 network, shape ``()``."""
         nets = [net for net in self.nets if net.version == 4]
-        return [(np.uint32(int(net.network_address)), np.uint32(int(net.netmask))) for net in nets]
+        return [(constant(np.uint32, int(net.network_address)), constant(np.uint32, int(net.netmask))) for net in nets]
 
     @cached_property
-    def ipv6(self) -> list[tuple[np.uint64, np.uint64, np.uint64, np.uint64]]:
-        """(high half, low half, high mask, low mask) of each IPv6 network."""
-        nets = [net for net in self.nets if net.version == 6]
-        return [(*_halves(int(net.network_address)), *_halves(int(net.netmask))) for net in nets]
+    def ipv6(self) -> list[list[tuple[int, U64s, U64s]]]:
+        """Of each IPv6 network (half, address, mask) for the halves of an address that tell: 0 high, 1 low."""
+        return [
+            [
+                (half, constant(np.uint64, address), constant(np.uint64, mask))
+                for half, (address, mask) in enumerate(
+                    zip(_halves(net.network_address), _halves(net.netmask), strict=True)
+                )
+                if mask or not half
+            ]
+            for net in self.nets
+            if net.version == 6
+        ]
 
 
 # Home where nothing else is known, as in a capture file: RFC 1918, RFC 3927, RFC 4193, link-local and loopback.
@@ -69,49 +100,55 @@ def decode(
     link = locate(frames)
     ethertype, header = link.ethertype, link.header
     assert header is not None
-    is_ipv4, is_ipv6, is_arp = ethertype == IPV4, ethertype == IPV6, ethertype == ARP
+    is_ipv4, is_ipv6 = ethertype == _IPV4, ethertype == _IPV6
+    is_arp = (ethertype == _ARP) | (ethertype == _RARP)
     available = frames.captured.astype(np.int32) - link.network
-    blank(header, np.flatnonzero((available < 40) & ~(is_ipv4 & (available >= 20))), available)
-    other = np.flatnonzero(~is_ipv4)
-    is_arp[other] |= ethertype[other] == RARP
-    is_ipv6[other] &= (header[other, 0] >> 4 == 6) | (available[other] == 0)
-    six, arp = other[is_ipv6[other]], other[is_arp[other]]
+    short = indices(available < _HEADER)
+    if len(short):
+        blank(header, short[~is_ipv4[short] | (available[short] < 20)], available)
+    six, arp = indices(is_ipv6), indices(is_arp)
+    if len(six):
+        other_version = six[(header[six, 0] >> 4 != 6) & (available[six] != 0)]
+        is_ipv6[other_version] = False
+        six = six[is_ipv6[six]] if len(other_version) else six
     header6, header_arp = header[six], header[arp]
-    header[other] = 0  # so that all fields of IPv4 are 0 in other rows
+    header[indices(~is_ipv4)] = 0  # so that all fields of IPv4 are 0 in other rows
 
     fields = header.view(IP_HEADER)[:, 0]
     word = fields["word"].astype(np.uint32)
-    ip_len = word & np.uint32(0xFFFF)
-    odd = np.flatnonzero(is_ipv4 & ((ip_len == 0) | (word - np.uint32(0x45000000) >= np.uint32(0x0B000000))))
-    wrong = odd[word[odd] - np.uint32(0x45000000) >= np.uint32(0x0B000000)]
-    header[wrong] = word[wrong] = ip_len[wrong] = 0  # another version, or a header of less than 20 bytes
-    offload = odd[(word[odd] != 0) & (available[odd] >= 4)]  # segmentation offload leaves the length open
-    ip_len[offload] = _on_wire(wire_len, link.network, offload)
-    position = (word >> np.uint32(22) & np.uint32(60)).view(
-        np.int32
-    )  # of the transport, from the network header [byte]
+    ip_len = word & _LENGTH
+    odd = indices(is_ipv4 & ((ip_len == _NONE) | (word - _VERSION_4 >= _VERSIONS_4)))
+    if len(odd):
+        wrong = odd[word[odd] - _VERSION_4 >= _VERSIONS_4]
+        header[wrong] = word[wrong] = ip_len[wrong] = 0  # another version, or a header of less than 20 bytes
+        offload = odd[(word[odd] != 0) & (available[odd] >= 4)]  # segmentation offload leaves the length open
+        ip_len[offload] = _on_wire(wire_len, link.network, offload)
+    position = ((word >> _WORDS_AT) & _WORDS).view(np.int32)  # of the transport, from the network header [byte]
     ip_proto = fields["proto"].copy()
     fragment = fields["fragment"].astype(np.uint16)
-    is_fragment = fragment & 0x3FFF != 0
-    has_addr = (position >= 20) & (available >= 20) & (position <= ip_len.view(np.int32))
-    has_l4 = (fragment & 0x1FFF == 0) & has_addr
-    header[np.flatnonzero(is_ipv4 & ~has_addr), 12:20] = 0
+    is_fragment = fragment & _FRAGMENT != _ZERO
+    has_addr = (position >= _HEADER_4) & (available >= _HEADER_4) & (position <= ip_len.view(np.int32))
+    has_l4 = (fragment & _FRAGMENT_AT == _ZERO) & has_addr
+    cut = indices(is_ipv4 & ~has_addr)
+    if len(cut):
+        header[cut, 12:20] = 0
     src, dst = fields["src"].astype(np.uint32), fields["dst"].astype(np.uint32)
     src_home, dst_home = _home4(src, home) & has_addr, _home4(dst, home) & has_addr
-    dst_multicast = (dst & 0xF0000000 == 0xE0000000) | (dst == 0xFFFFFFFF)
+    dst_multicast = (dst & _CLASS == _CLASS_D) | (dst == _EVERYBODY)
     src_key, dst_key = src.astype(np.uint64), dst.astype(np.uint64)
-    ip_version = is_ipv4.view(np.uint8) << 2
-    ip_version[six] = 6
+    ip_version = is_ipv4.view(np.uint8) << _TWO
     if len(six):
+        ip_version[six] = 6
         payload = field(header6, 4, ">u2").astype(np.uint32)
-        ip_len[six] = (payload + 40) * (available[six] >= 6)
-        jumbo = six[payload == 0]  # RFC 2675, and segmentation offload of more than 64 KiB
-        ip_len[jumbo] = np.maximum(ip_len[jumbo], _beyond(wire_len, link.network, jumbo))
+        ip_len[six] = (payload + _HEADER_6) * (available[six] >= _LENGTH_END)
+        jumbo = six[payload == _NONE]  # RFC 2675, and segmentation offload of more than 64 KiB
+        if len(jumbo):
+            ip_len[jumbo] = np.maximum(ip_len[jumbo], _beyond(wire_len, link.network, jumbo))
         position[six] = 40
         ip_proto[six] = header6[:, 6]
-        whole = available[six] >= 40
+        whole = available[six] >= _HEADER
         has_addr[six] = has_l4[six] = whole
-        dst_multicast[six] = whole & (header6[:, 24] == 0xFF)
+        dst_multicast[six] = whole & (header6[:, 24] == _MULTICAST_6)
         addresses = header6[:, 8:40].view(">u8").T.astype(np.uint64)  # shape (4, n): halves of source and destination
         high, low = addresses[::2], addresses[1::2]
         src_key[six], dst_key[six] = _hash(high, low) * whole
@@ -119,18 +156,18 @@ def decode(
 
     inside = np.minimum(available, ip_len.view(np.int32))
     has_l4 &= position <= inside
-    rows = np.concatenate((six, np.flatnonzero(is_ipv4 & (ip_proto == AH))))
-    _skip_extensions(frames, rows, link.network, inside, is_ipv6, ip_proto, position, is_fragment, has_l4)
-    is_tcp, is_udp = has_l4 & (ip_proto == TCP), has_l4 & (ip_proto == UDP)
-    is_icmp, is_icmp6 = has_l4 & (ip_proto == ICMP) & is_ipv4, has_l4 & (ip_proto == ICMP6) & is_ipv6
-    elsewhere = np.flatnonzero(has_l4 & (position != 20))
+    extended = np.concatenate((six, indices(is_ipv4 & (ip_proto == _AH))))
+    _skip_extensions(frames, extended, link.network, inside, is_ipv6, ip_proto, position, is_fragment, has_l4)
+    is_tcp, is_udp = has_l4 & (ip_proto == _TCP), has_l4 & (ip_proto == _UDP)
+    is_icmp, is_icmp6 = has_l4 & (ip_proto == _ICMP) & is_ipv4, has_l4 & (ip_proto == _ICMP6) & is_ipv6
+    elsewhere = indices(has_l4 & (position != _HEADER_4))
     if len(elsewhere):
         start = frames.start[elsewhere] + link.network[elsewhere] + position[elsewhere]
         fields["transport"][elsewhere] = gather(frames.data, start, 16).view("V16")[:, 0]
     left = inside - position
-    has_ports = (is_tcp | is_udp) & (left >= 4)
+    has_ports = (is_tcp | is_udp) & (left >= _PORTS)
     flags = fields["flags"].astype(np.uint16)
-    has_flags = is_tcp & (left >= 14) & (flags >= 0x5000)  # a header has five words at least
+    has_flags = is_tcp & (left >= _FLAGS_END) & (flags >= _HEADER_TCP)
     arp_op, arp_ip = _arp(header_arp, arp, available)
     return PacketBatch(
         until_ns=until_ns,
@@ -155,7 +192,7 @@ def decode(
         dst_port=fields["dport"].astype(np.uint16) * has_ports,
         has_ports=has_ports,
         tcp_flags=_only(flags.astype(np.uint8), has_flags),
-        icmp_type=_only(fields["type"], (is_icmp | is_icmp6) & (left >= 1)),
+        icmp_type=_only(fields["type"], (is_icmp | is_icmp6) & (left > _NOTHING)),
         arp_op=arp_op,
         arp_ip=arp_ip,
         is_ipv4=is_ipv4,
@@ -204,7 +241,8 @@ def _skip_extensions(
     A header that is not captured whole leaves the row without transport.
     """
     for _ in range(MAX_EXTENSIONS):
-        rows = rows[_is_extension(ip_proto[rows], is_ipv6[rows]) & has_l4[rows]]
+        kind = ip_proto[rows]
+        rows = rows[(_EXTENSIONS_6[kind] & is_ipv6[rows] | (kind == _AH)) & has_l4[rows]]
         if not len(rows):
             return
         kind, before = ip_proto[rows], position[rows]
@@ -218,13 +256,6 @@ def _skip_extensions(
         position[rows] = after
         is_fragment[rows] |= split
         has_l4[rows] &= ~(split & (field(header, 2, ">u2") >> 3 != 0))
-
-
-def _is_extension(ip_proto: Bytes, is_ipv6: Bools) -> Bools:
-    options: Bools = (ip_proto == HOP_BY_HOP) | (ip_proto == OPTIONS) | (ip_proto == ROUTING) | (ip_proto == FRAGMENT)
-    options &= is_ipv6
-    options |= ip_proto == AH
-    return options
 
 
 def _arp(header: Bytes, rows: NDArray[np.intp], available: NDArray[np.int32]) -> tuple[Bytes, NDArray[np.uint32]]:
@@ -246,8 +277,9 @@ def _home4(address: NDArray[np.uint32], home: HomeNets) -> Bools:
 
 def _home6(high: U64s, low: U64s, home: HomeNets) -> Bools:
     inside = np.zeros(high.shape, np.bool_)
-    for net_high, net_low, mask_high, mask_low in home.ipv6:
-        inside |= (high & mask_high == net_high) & (low & mask_low == net_low)
+    for net in home.ipv6:
+        matches = [(high, low)[half] & mask == address for half, address, mask in net]
+        inside |= matches[0] if len(matches) == 1 else matches[0] & matches[1]
     return inside
 
 
@@ -256,11 +288,12 @@ def _hash(high: U64s, low: U64s) -> U64s:
 
     The top bit is set, so that no IPv6 address has the key of an IPv4 address.
     """
-    key = high * np.uint64(0x9E3779B97F4A7C15)
-    key = (key ^ key >> np.uint64(32) ^ low) * np.uint64(0xD6E8FEB86659FD93)
-    key = (key ^ key >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
-    return (key ^ key >> np.uint64(32)) | np.uint64(1 << 63)
+    key = high * _HASH[0]
+    key = (key ^ key >> _HALF ^ low) * _HASH[1]
+    key = (key ^ key >> _HALF) * _HASH[1]
+    hashed: U64s = (key ^ key >> _HALF) | _TOP
+    return hashed
 
 
-def _halves(number: int) -> tuple[np.uint64, np.uint64]:
-    return np.uint64(number >> 64), np.uint64(number & (1 << 64) - 1)
+def _halves(number: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[int, int]:
+    return int(number) >> 64, int(number) & (1 << 64) - 1

@@ -8,10 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netspot.packets import Bools
+
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
 
 IPV4, IPV6, ARP, RARP = 0x0800, 0x86DD, 0x0806, 0x8035  # EtherTypes
+
+
+def constant(dtype: type, value: int) -> NDArray[Any]:
+    """A number as an array of shape ``()``: numpy makes one of any other operand, which takes as long as the operation
+    on a few hundred rows.
+    """
+    return np.array(value, dtype)
+
+
+def indices(mask: Bools) -> NDArray[np.intp]:
+    """Where ``mask`` holds: ``np.flatnonzero`` without the Python around it."""
+    return mask.nonzero()[0]
 
 
 def gather(data: Bytes, offsets: Offsets, width: int) -> Bytes:

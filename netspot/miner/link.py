@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.headers import IPV4, IPV6, Bytes, blank, field, gather
+from netspot.miner.headers import IPV4, IPV6, Bytes, blank, constant, field, gather, indices
 from netspot.packets import Bools, Frames
 
 LLC = 1  # stands for the EtherType where an LLC header follows, as any length that 802.3 allows does
 NETWORK = 40  # bytes of the network header that are gathered: IPv6's, or IPv4's with the transport behind it
-BROADCAST = np.uint64(0xFFFF_FFFF_FFFF)
+BROADCAST = constant(np.uint64, 0xFFFF_FFFF_FFFF)
+_GROUP, _NONE, _TWO_BYTES = constant(np.uint8, 1), constant(np.uint8, 0), constant(np.uint64, 16)
 
 
 class Link(NamedTuple):
@@ -33,7 +34,7 @@ Parser = Callable[[Frames], Link]
 def beginning(frames: Frames, width: int) -> Bytes:
     """The first ``width`` bytes of each frame, zero behind the captured length."""
     header = gather(frames.data, frames.start, width)
-    blank(header, np.flatnonzero(frames.captured < width), frames.captured)
+    blank(header, indices(frames.captured < width), frames.captured)
     return header
 
 
@@ -44,15 +45,20 @@ def plain(frames: Frames, length: int | NDArray[Any], ethertype: NDArray[Any]) -
     return Link(network, known, np.zeros(n, np.uint64), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
 
 
-def addressed(frames: Frames, length: int | NDArray[Any], ethertype: NDArray[Any], header: Bytes) -> Link:
-    """With the addresses in ``header``: the destination in bytes 0 to 5, the source in 6 to 11."""
-    network, known = _behind(frames, length, ethertype)
-    is_multicast = header[:, 0] & 1 == 1
+def addressed(
+    frames: Frames, length: int | NDArray[Any], ethertype: NDArray[Any], header: Bytes, network: Bytes | None = None
+) -> Link:
+    """With the addresses in ``header``: the destination in bytes 0 to 5, the source in 6 to 11; ``network`` is what
+    was gathered behind them.
+    """
+    offset, known = _behind(frames, length, ethertype)
+    is_multicast = header[:, 0] & _GROUP != _NONE
     is_broadcast = np.zeros(len(header), np.bool_)
-    group = np.flatnonzero(is_multicast)
-    is_broadcast[group] = field(header[group], 0, ">u8") >> np.uint64(16) == BROADCAST
-    is_multicast[group] ^= is_broadcast[group]
-    return Link(network, known, field(header, 4, ">u8") & BROADCAST, is_broadcast, is_multicast)
+    group = indices(is_multicast)
+    if len(group):
+        is_broadcast[group] = field(header[group], 0, ">u8") >> _TWO_BYTES == BROADCAST
+        is_multicast[group] ^= is_broadcast[group]
+    return Link(offset, known, field(header, 4, ">u8") & BROADCAST, is_broadcast, is_multicast, network)
 
 
 def inside(frames: Frames, length: NDArray[Any], parse: Parser) -> Link:
@@ -87,5 +93,6 @@ def _behind(
     frames: Frames, length: int | NDArray[Any], ethertype: NDArray[Any]
 ) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
     known = ethertype.astype(np.uint16)
-    known[frames.captured < length] = 0
-    return np.minimum(frames.captured, length).astype(np.int32), known
+    network = np.minimum(frames.captured, length)
+    known[network < length] = 0
+    return network.astype(np.int32), known

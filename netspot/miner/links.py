@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspot.errors import SourceError
-from netspot.miner.headers import IPV4, IPV6, Bytes, blank, field, gather
+from netspot.miner.headers import IPV4, IPV6, Bytes, blank, constant, field, gather, indices
 from netspot.miner.link import (
     LLC,
     NETWORK,
@@ -27,6 +27,7 @@ from netspot.miner.wireless import radiotap, wifi
 from netspot.packets import Frames
 
 ETHERNET, PPI = 1, 192
+_ETHERNET_HEADER = constant(np.uint32, 14)  # [byte]
 
 
 def locate(frames: Frames) -> Link:
@@ -49,8 +50,8 @@ def parser(link_type: int) -> Parser:
 def _ethernet(frames: Frames) -> Link:
     """One gather serves this header and, where no tag stands between, the next one."""
     header = gather(frames.data, frames.start, 14 + NETWORK)
-    blank(header[:, :14], np.flatnonzero(frames.captured < 14), frames.captured)
-    return addressed(frames, 14, field(header, 12, ">u2"), header)._replace(header=header[:, 14:])
+    blank(header[:, :14], indices(frames.captured < _ETHERNET_HEADER), frames.captured)
+    return addressed(frames, 14, field(header, 12, ">u2"), header, header[:, 14:])
 
 
 def _raw(frames: Frames) -> Link:
@@ -116,7 +117,7 @@ def _ppi(frames: Frames) -> Link:
     length, numbers = field(header, 2, "<u2"), field(header, 4, "<u4")
     link = plain(frames, length, np.zeros(len(header), np.uint16))
     for number in set(numbers.tolist()) & set(LINKS) - {PPI}:
-        rows = np.flatnonzero(numbers == number)
+        rows = indices(numbers == number)
         part = Frames(frames.data, frames.start[rows], frames.captured[rows], number)
         found = inside(part, length[rows], LINKS[number][1])
         columns: Any = zip(link[:5], found[:5], strict=True)
@@ -137,7 +138,7 @@ def _nflog(frames: Frames) -> Link:
     for _ in range(64):  # attributes that are looked through; the kernel writes about twenty kinds
         available = frames.captured[rows].astype(np.int32) - at[rows]
         header = gather(frames.data, frames.start[rows] + at[rows], 4)
-        blank(header, np.flatnonzero(available < 4), available)
+        blank(header, indices(available < 4), available)
         swapped = field(header, 2, "<u2") & 0xFF00 != 0  # attribute numbers are small
         length = np.where(swapped, field(header, 0, ">u2"), field(header, 0, "<u2")).astype(np.int32)
         number = np.where(swapped, field(header, 2, ">u2"), field(header, 2, "<u2")) & 0x7FFF

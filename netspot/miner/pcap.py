@@ -7,12 +7,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.headers import Bytes, Offsets, field, gather
+from netspot.miner.headers import Bytes, Offsets, constant, field, gather
 from netspot.miner.links import parser
 from netspot.miner.records import MAX_RECORD, find
 from netspot.packets import Bools
 
 HEADER = 24  # [byte]
+_LONGEST, _SECOND_NS = constant(np.uint32, MAX_RECORD), constant(np.int64, 1_000_000_000)
 MAGICS: dict[bytes, tuple[Literal["little", "big"], int, int]] = {  # order, nanoseconds a unit, bytes of a header
     b"\xd4\xc3\xb2\xa1": ("little", 1000, 16),
     b"\xa1\xb2\xc3\xd4": ("big", 1000, 16),
@@ -60,6 +61,7 @@ class Pcap:
         self.length = "<u4" if self._order == "little" else ">u4"
         self.link_type = int.from_bytes(header[20:24], self._order) & 0xFFFF  # above: of a frame check sequence
         parser(self.link_type)
+        self._second = constant(np.uint32, 1_000_000_000 // self._unit_ns)
         self._mean = 512
 
     def index(self, raw: bytearray, begin: int, end: int, most: int) -> Index:
@@ -76,7 +78,7 @@ class Pcap:
 
     def rows(self, records: Records) -> Rows:
         seconds, fraction, captured, wire_len = (field(records.heads, at, self.length) for at in (0, 4, 8, 12))
-        ts_ns = seconds.astype(np.int64) * 1_000_000_000 + fraction.astype(np.int64) * self._unit_ns
+        ts_ns = seconds.astype(np.int64) * _SECOND_NS + fraction.astype(np.int64) * self._unit_ns
         return Rows(records.starts + self.extra, captured, wire_len, ts_ns, self.link_type)
 
     def pattern(self, raw: bytearray, begin: int) -> tuple[bytes, int]:
@@ -95,5 +97,5 @@ class Pcap:
 
     def _sane(self, heads: Bytes) -> Bools:
         fraction, captured, wire_len = (field(heads, at, self.length) for at in (4, 8, 12))
-        sane: Bools = (fraction < 1_000_000_000 // self._unit_ns) & (captured <= wire_len) & (wire_len <= MAX_RECORD)
+        sane: Bools = (fraction < self._second) & (captured <= wire_len) & (wire_len <= _LONGEST)
         return sane

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.headers import Bytes, Offsets, field, gather
+from netspot.miner.headers import Bytes, Offsets, field, gather, indices
 from netspot.packets import Bools
 
 MAX_RECORD = 1 << 18  # the longest packet that tcpdump and Wireshark write [byte]
@@ -92,14 +92,14 @@ def _guesses(raw: bytearray, data: Bytes, begin: int, end: int, layout: Layout, 
     for k in range(1, len(pattern)):
         hits &= stretches[:, k : width + k] == pattern[k]
     at = hits.argmax(axis=1)
-    found = np.flatnonzero(hits[np.arange(number), at])
+    found = indices(hits[np.arange(number), at])
     offsets = found * distance + at[found] + (first - shift)
     return np.concatenate(([begin], offsets[layout.plausible(data, offsets, end)]))
 
 
 def _chains(lengths: NDArray[np.unsignedinteger], starts: Offsets, end: int, extra: int, most: int) -> Offsets:
     """Offsets reached from each of ``starts`` before the next of them, in order; about ``most`` at most."""
-    limits = np.append(starts[1:], end)
+    limits = np.concatenate((starts[1:], [end]))
     pieces, total, number = [], 0, RECORDS_A_CHAIN * 5 // 4
     while len(starts) >= FEW and total < most:
         try:
@@ -140,13 +140,16 @@ def _one_chain(data: Bytes, found: Offsets, begin: int, end: int, layout: Layout
     size = field(heads, layout.length_at, layout.length)
     after = found + layout.extra + size
     whole = (size >= layout.shortest) & (size <= layout.longest) & (after <= end)
-    last = np.flatnonzero(np.append(~whole[:-1] | (after[:-1] != found[1:]), True))  # of each unbroken run
+    ends = ~whole  # of unbroken runs
+    ends[:-1] |= after[:-1] != found[1:]
+    ends[-1] = True
+    last = indices(ends)
     pieces: list[tuple[Offsets, Bytes]] = []
     position, count, more = begin, 0, True
     while more and count < most:
-        k = int(np.searchsorted(found, position))
+        k = int(found.searchsorted(position))
         if k < len(found) and found[k] == position:
-            m = int(last[np.searchsorted(last, k)])
+            m = int(last[last.searchsorted(k)])
             more = bool(whole[m])
             pieces.append((found[k : m + more], heads[k : m + more]))
             position = int(after[m]) if more else int(found[m])

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.headers import IPV4, Bytes, blank, field, gather
+from netspot.miner.headers import IPV4, Bytes, blank, constant, field, gather, indices
 from netspot.miner.link import LLC, NETWORK, Link, by_ppp, by_version
 from netspot.packets import Frames
 
 MAX_TAGS = 16  # tags, labels and sublayers that are looked through; a frame with more has no network header
 
 _TAG, _LONG_TAG, _ETAG, _MPLS, _PPPOE, _LLC = 1, 2, 3, 4, 5, 6
+_IPV4, _UNTAGGED = constant(np.uint16, IPV4), constant(np.uint8, 0)
 _KIND = np.zeros(1 << 16, np.uint8)
 _KIND[LLC:0x600] = _LLC
 _KIND[[0x8100, 0x88A8, 0x9100, 0x9200]] = _TAG  # 802.1Q, 802.1ad and what came before it
@@ -30,20 +31,20 @@ def unwrap(frames: Frames, link: Link) -> None:
     """Move network, ethertype and header, in place, behind all tags."""
     ethertype, header = link.ethertype, link.header
     assert header is not None
-    rows = np.flatnonzero(ethertype != IPV4)
+    rows = indices(ethertype != _IPV4)
     for _ in range(MAX_TAGS):
-        rows = rows[_KIND[ethertype[rows]] != 0]
+        rows = rows[_KIND[ethertype[rows]] != _UNTAGGED]
         if not len(rows):
             return
         captured, offset = frames.captured[rows].astype(np.int32), link.network[rows]
         tag = header[rows, :8]
-        blank(tag, np.flatnonzero(captured - offset < 8), captured - offset)
+        blank(tag, indices(captured - offset < 8), captured - offset)
         step, inner = _next(tag, ethertype[rows])
         inner[captured - offset < step] = 0
         offset = np.minimum(offset + step, captured)
         link.network[rows], ethertype[rows] = offset, inner
         header[rows] = gather(frames.data, frames.start[rows] + offset, NETWORK)
-    ethertype[rows[_KIND[ethertype[rows]] != 0]] = 0
+    ethertype[rows[_KIND[ethertype[rows]] != _UNTAGGED]] = 0
 
 
 def _next(header: Bytes, ethertype: NDArray[np.uint16]) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
