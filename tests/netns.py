@@ -48,8 +48,11 @@ class Namespace:
     name: str
 
     def run(self, *command: str, timeout_s: float = 60) -> str:
-        """Run a command inside, to its end; its output."""
-        return self.start(*command).communicate(timeout=timeout_s)[0]
+        """Run a command inside, to its end, which must be a good one; its output."""
+        process = self.start(*command)
+        output = process.communicate(timeout=timeout_s)[0]
+        assert process.returncode == 0, f"{' '.join(command)} ended with {process.returncode}: {output}"
+        return output
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start a command inside. Whoever starts it ends it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import csv
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -258,7 +259,10 @@ def test_filter_and_direction(pair, listening, tmp_path, settings, expected):
 def test_loopback_only_where_asked_for_and_once(pair, listening):
     pair[0].ip("link", "set", "lo", "up")
     sources = [listening(device="any"), listening(device="any", loopback=True), listening(device="lo")]
-    pair[0].run("hping3", "-q", "-c", "3", "-i", "u1000", "--udp", "-p", "9", "127.0.0.1")
+    with pair[0].entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(3):
+            sender.sendto(b"", ("127.0.0.1", 9))
+            time.sleep(0.001)
     time.sleep(0.1)
     seen = [int(source.read(0.1).is_udp.sum()) for source in sources]
     pair[0].ip("link", "set", "lo", "down")
