@@ -127,7 +127,7 @@ def test_even_keys_that_know_the_secret_are_bounded() -> None:
     h = unshifted(one_chain(2000) * inverse(distinct._SECRET[1])) * inverse(distinct._SECRET[0])
     chosen = unshifted(h) - distinct._SALT
     sample = KeySample(32_768)
-    assert looks(sample, chosen) == 1 + 3 * STEPS
+    assert looks(sample, chosen) <= 1 + 4 * STEPS
     assert sample.count() == STEPS  # one a step; the others find no place and are not counted
     others = np.arange(20_000, dtype=np.uint64)
     sample.add(others)

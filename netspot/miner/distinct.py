@@ -20,17 +20,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from netspot.miner.headers import constant, indices
+
 U64 = NDArray[np.uint64]
 
 # Odd constants of two finalizers that spread every input bit over the whole word (both maps are bijective on 64 bits,
 # so that distinct keys never become one): S. Vigna's splitmix64.
-_M1: Final = np.uint64(0xBF58476D1CE4E5B9)
-_M2: Final = np.uint64(0x94D049BB133111EB)
-_S: Final = np.uint64(31)
-_PAIR: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
-_SALT: Final = np.uint64(0x632BE59BD9B4E019)  # moves the one key whose hash is 0, which means "empty", out of IPv4
-_EMPTY: Final = np.uint64(0)
-_SECRET: Final = np.frombuffer(os.urandom(16), np.uint64) | np.uint64(1)  # multipliers of the hash that gives places
+_M1: Final = constant(np.uint64, 0xBF58476D1CE4E5B9)
+_M2: Final = constant(np.uint64, 0x94D049BB133111EB)
+_S: Final = constant(np.uint64, 31)
+_PAIR: Final = constant(np.uint64, 0x9E3779B97F4A7C15)  # 2^64 / golden ratio
+_SALT: Final = constant(np.uint64, 0x632BE59BD9B4E019)  # moves the one key whose hash is 0, which means "empty", out
+_EMPTY: Final = constant(np.uint64, 0)  # of IPv4
+_SECRET: Final = [
+    constant(np.uint64, int.from_bytes(os.urandom(8), "little") | 1) for _ in range(2)
+]  # of the hash for places
 STEPS = 64  # places that a key tries: as the table is half empty at least, the last is reached with a chance of 2^-63
 
 
@@ -41,7 +45,7 @@ def mix(keys: U64) -> U64:
 
 def _spread(held: U64) -> U64:
     """``mix`` of keys that carry the salt already, as they are held."""
-    h = held >> _S
+    h: U64 = held >> _S
     h ^= held
     h *= _M1
     h ^= h >> _S
@@ -52,7 +56,7 @@ def _spread(held: U64) -> U64:
 
 def _scatter(held: U64) -> U64:
     """The hash that nobody can foresee: its upper bits are the place, those below them the stride."""
-    h = held >> _S
+    h: U64 = held >> _S
     h ^= held
     h *= _SECRET[0]
     h ^= h >> _S
@@ -62,7 +66,8 @@ def _scatter(held: U64) -> U64:
 
 def pair(group: U64, item: U64) -> U64:
     """One key for (group, item): equal pairs are equal, different ones collide with a chance of 2^-64."""
-    return mix(group) + item * _PAIR
+    paired: U64 = mix(group) + item * _PAIR
+    return paired
 
 
 class KeySample:
@@ -74,9 +79,9 @@ class KeySample:
     def __init__(self, limit: int, grouped: bool = False) -> None:
         bits = (2 * limit - 1).bit_length()
         self._limit = limit
-        self._shift = np.uint64(64 - bits)
-        self._stride_shift = np.uint64(max(0, 64 - 2 * bits))
-        self._wrap = np.int64((1 << bits) - 1)
+        self._shift = constant(np.uint64, 64 - bits)
+        self._stride_shift = constant(np.uint64, max(0, 64 - 2 * bits))
+        self._wrap = constant(np.int64, (1 << bits) - 1)
         self._table = np.zeros(1 << bits, np.uint64)  # keys plus _SALT
         self._groups = np.zeros(1 << bits, np.uint64) if grouped else None
         self._slots = np.empty(0, np.int64)  # the places in use, at most ``limit``
@@ -86,15 +91,16 @@ class KeySample:
         """Add ``keys``, shape (n,); with ``groups``, shape (n,), where the sample is grouped."""
         held = keys + _SALT
         if self._level:
-            keep = np.flatnonzero(self._passes(held))
+            keep = indices(self._passes(held))
             held = held[keep]
             groups = None if groups is None else groups[keep]
         # Nearly all keys of quiet traffic are known already and sit in their first place: two passes settle them.
         h = _scatter(held)
-        h >>= self._shift
-        fresh = np.flatnonzero(self._table[h.view(np.int64)] != held)
-        if len(fresh):
-            self._insert(held[fresh], None if groups is None else groups[fresh])
+        elsewhere = indices(self._table[(h >> self._shift).view(np.int64)] != held)
+        if len(elsewhere):
+            new = elsewhere[self._missing(held[elsewhere], h[elsewhere])]
+            if len(new):
+                self._insert(held[new], None if groups is None else groups[new])
 
     def count(self) -> int:
         """Distinct keys: exact while no more than ``limit`` were seen, else the estimate."""
@@ -115,7 +121,7 @@ class KeySample:
         held = other._table[other._slots]
         groups = None if other._groups is None else other._groups[other._slots]
         if self._level:
-            keep = np.flatnonzero(self._passes(held))
+            keep = indices(self._passes(held))
             held, groups = held[keep], None if groups is None else groups[keep]
         self._insert(held, groups)
 
@@ -125,13 +131,40 @@ class KeySample:
             self._slots = np.empty(0, np.int64)
         self._level = 0
 
+    def _places(self, h: U64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First place and stride of each key, of which ``h`` is the hash.
+
+        Each has a stride of its own (odd, so that it comes to every place): with a common one the last of many keys
+        would take hundreds of steps, each of them a handful of numpy calls. What has no place after STEPS is not
+        counted.
+        """
+        return (h >> self._shift).view(np.int64), (h >> self._stride_shift).view(np.int64) & self._wrap | 1
+
+    def _missing(self, held: U64, h: U64) -> NDArray[np.intp]:
+        """Which of ``held`` the table does not hold; ``h`` is their hash."""
+        slot, stride = self._places(h)
+        rows = np.arange(len(held))
+        missing = []
+        for _ in range(STEPS):
+            occupant = self._table[slot]
+            empty = occupant == _EMPTY
+            missing.append(rows[empty])
+            on = indices(~empty & (occupant != held))
+            if not len(on):
+                break
+            held, rows, slot, stride = held[on], rows[on], (slot[on] + stride[on]) & self._wrap, stride[on]
+        return np.concatenate(missing)
+
     def _passes(self, held: U64) -> NDArray[np.bool_]:
         passes: NDArray[np.bool_] = (_spread(held) & np.uint64((1 << self._level) - 1)) == 0
         return passes
 
     def _insert(self, held: U64, groups: U64 | None) -> None:
-        held, first = np.unique(held, return_index=True)
-        groups = None if groups is None else groups[first]
+        if groups is None:
+            held = np.unique(held)
+        else:
+            held, first = np.unique(held, return_index=True)
+            groups = groups[first]
         while len(held):
             room = self._limit - len(self._slots)
             if room <= 0:
@@ -145,23 +178,19 @@ class KeySample:
     def _place(self, held: U64, groups: U64 | None) -> None:
         """Put distinct ``held`` into the table, which has room for all of them.
 
-        Double hashing, all keys a step at a time; a key that is there already goes no further. Each has a stride of
-        its own (odd, so that it comes to every place): with a common one the last of many keys would take hundreds of
-        steps, each of them a handful of numpy calls. What has no place after STEPS is not counted.
+        Double hashing, all keys a step at a time; a key that is there already goes no further.
         """
-        h = _scatter(held)
-        slot = (h >> self._shift).view(np.int64)
-        stride = (h >> self._stride_shift).view(np.int64) & self._wrap | 1
+        slot, stride = self._places(_scatter(held))
         taken = [self._slots]
         for _ in range(STEPS):
             occupant = self._table[slot]
-            empty = np.flatnonzero(occupant == _EMPTY)
+            empty = indices(occupant == _EMPTY)
             self._table[slot[empty]] = held[empty]  # of several for one place one wins; the others see it and go on
             won = empty[self._table[slot[empty]] == held[empty]]
             if self._groups is not None and groups is not None:
                 self._groups[slot[won]] = groups[won]
             taken.append(slot[won])
-            on = np.flatnonzero(self._table[slot] != held)
+            on = indices(self._table[slot] != held)
             if not len(on):
                 break
             held, slot, stride = held[on], (slot[on] + stride[on]) & self._wrap, stride[on]

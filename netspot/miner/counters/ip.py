@@ -7,15 +7,18 @@ from numpy.typing import NDArray
 
 from netspot.miner.counters.base import Counter, distinct, packets, volume
 from netspot.miner.distinct import pair
+from netspot.miner.headers import constant
 from netspot.packets import PacketBatch
 
 U64 = NDArray[np.uint64]
+_DST = constant(np.uint64, 0xD1342543DE82EF95)  # odd, its bits without order: no two pairs of addresses have one sum
+_SRC_PORT, _DST_PORT = constant(np.uint64, 24), constant(np.uint64, 8)
 
 
 def flow(batch: PacketBatch) -> U64:
     """One key for addresses, ports and protocol, of one direction."""
-    ports = batch.src_port.astype(np.uint64) << np.uint64(24) | batch.dst_port.astype(np.uint64) << np.uint64(8)
-    return pair(pair(batch.src_key, batch.dst_key), ports | batch.ip_proto)
+    ports = batch.src_port.astype(np.uint64) << _SRC_PORT | batch.dst_port.astype(np.uint64) << _DST_PORT
+    return pair(batch.src_key + batch.dst_key * _DST, ports | batch.ip_proto)
 
 
 COUNTERS: tuple[Counter, ...] = (

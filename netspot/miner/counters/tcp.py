@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from netspot.miner.counters.base import Counter, distinct_ports, fan_out, packets
 from netspot.miner.distinct import pair
+from netspot.miner.headers import constant
 from netspot.packets import ACK, FIN, RST, SYN, URG, Bools, PacketBatch
+
+_FIN, _SYN, _RST, _ACK, _URG, _SYN_ACK, _NONE = (
+    constant(np.uint8, flags) for flags in (FIN, SYN, RST, ACK, URG, SYN | ACK, 0)
+)
 
 
 def begun(batch: PacketBatch) -> Bools:
     """Segments that begin a connection: SYN without ACK."""
-    mask: Bools = batch.tcp_flags & (SYN | ACK) == SYN
+    mask: Bools = batch.tcp_flags & _SYN_ACK == _SYN
     return mask
+
+
+def having(flag: NDArray[np.uint8]) -> Callable[[PacketBatch], Bools]:
+    """Segments with ``flag``: those of a frame without a TCP header are 0, so they need no mask."""
+    return lambda batch: batch.tcp_flags & flag != _NONE
 
 
 def endpoint(address: NDArray[np.uint64], port: NDArray[np.uint16]) -> NDArray[np.uint64]:
@@ -21,16 +33,15 @@ def endpoint(address: NDArray[np.uint64], port: NDArray[np.uint16]) -> NDArray[n
     return pair(address, port.astype(np.uint64))
 
 
-# Flags of a frame without a TCP header are 0, so they need no mask.
 COUNTERS: tuple[Counter, ...] = (
     packets("TCP", "TCP segments", lambda b: b.is_tcp),
-    packets("SYN", "TCP segments with SYN set", lambda b: b.tcp_flags & SYN != 0),
-    packets("ACK", "TCP segments with ACK set", lambda b: b.tcp_flags & ACK != 0),
-    packets("FIN", "TCP segments with FIN set", lambda b: b.tcp_flags & FIN != 0),
-    packets("RST", "TCP segments with RST set", lambda b: b.tcp_flags & RST != 0),
-    packets("URG", "TCP segments with URG set", lambda b: b.tcp_flags & URG != 0),
+    packets("SYN", "TCP segments with SYN set", having(_SYN)),
+    packets("ACK", "TCP segments with ACK set", having(_ACK)),
+    packets("FIN", "TCP segments with FIN set", having(_FIN)),
+    packets("RST", "TCP segments with RST set", having(_RST)),
+    packets("URG", "TCP segments with URG set", having(_URG)),
     packets("SYN_ONLY", "connections begun: SYN without ACK", begun),
-    packets("SYN_ACK", "connections answered: SYN with ACK", lambda b: b.tcp_flags & (SYN | ACK) == SYN | ACK),
+    packets("SYN_ACK", "connections answered: SYN with ACK", lambda b: b.tcp_flags & _SYN_ACK == _SYN_ACK),
     distinct_ports(
         "NB_UNIQ_SRC_PORT", "distinct TCP source ports", lambda b: b.src_port, lambda b: b.is_tcp & b.has_ports
     ),
