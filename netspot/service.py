@@ -7,6 +7,7 @@ the exporters send away.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -91,12 +92,14 @@ class Service:
     def run(self) -> None:
         """Until the capture ends, or somebody stops it. Raises NetspotError for a source that cannot go on."""
         with self._alive():
+            gc.freeze()  # what is there now stays: no collection need look through it again
             try:
                 while not self.stopping and (batch := self.source.read(self._patience_s())) is not None:
                     for closed in self.windows.push(batch, blind=not getattr(self.source, "up", True)):
                         self._close(closed)
                         if self.stopping:  # a batch of a slow network may hold hours
                             break
+                    del batch  # makes room for the next one
                     self._housekeep()
             finally:  # a capture that was cut has a last window too; one that was interrupted is not told half
                 if not self.source.live and not self.stopping:

@@ -17,11 +17,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from netspot.config import MinerConfig
-from netspot.miner.devices import open_live
-from netspot.packets import SYN
-from tests import frames as f
-from tests.netns import Namespace, veth
+from netspot.lean import prepare_numpy
+
+prepare_numpy()  # as the program does
+
+from netspot.config import MinerConfig  # noqa: E402
+from netspot.miner.devices import open_live  # noqa: E402
+from netspot.packets import SYN  # noqa: E402
+from tests import frames as f  # noqa: E402
+from tests.netns import Namespace, veth  # noqa: E402
 
 # to a station that is not there, so that nobody answers
 TRAFGEN = "{ eth(da=02:00:00:00:00:99), ipv4(saddr=10.9.0.2, daddr=10.9.0.77), tcp(dp=80, syn), fill(0, 6) }"
