@@ -16,8 +16,9 @@ LAZY = frozenset({"numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random"})
 
 # Freed memory is kept for the next batch of packets up to so much [byte]: giving it back and taking it again costs
 # a page fault for every 4 KiB of its columns, a quarter of all that a packet costs.
-KEPT = 8 << 20
-LARGEST_KEPT = 1 << 21 if sys.maxsize > 1 << 32 else 1 << 19  # of one array; glibc takes no more on 32 bits
+KEPT = 4 << 20
+# Larger arrays are mapped by themselves: the tables of distinct keys take no memory before they are filled, [byte].
+MAPPED = 1 << 19  # the most that glibc takes on 32 bits
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
@@ -27,7 +28,7 @@ def prepare_numpy() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:  # glibc
             mallopt(M_TRIM_THRESHOLD, KEPT)
-            mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+            mallopt(M_MMAP_THRESHOLD, MAPPED)
         # Nothing here multiplies matrices: a pool of threads would cost memory, and time for spinning idle.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         sys.meta_path.insert(0, _Lazy())

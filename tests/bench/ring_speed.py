@@ -45,13 +45,13 @@ def main() -> None:
     print(f"{'sent/s':>9} {'read/s':>9} {'CPU %':>6} {'ns/packet':>9} {'rows/batch':>10} {'dropped':>8} {'RSS MiB':>8}")
     with veth() as (near, far), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sent.pcap"
-        path.write_bytes(f.pcap(_frames()))
+        path.write_bytes(f.pcap(frames()))
         for rate in options.rates.split(","):
             with near.entered():
                 measure(far, rate, path, options)
 
 
-def _frames() -> list[bytes]:
+def frames() -> list[bytes]:
     return [
         f.eth(f.ip4(f.tcp(SYN, b"x" * 6, dport=k % 1000), src=f"10.{k // 250}.{k % 250}.1"), dst="02:00:00:00:00:99")
         for k in range(5_000)
