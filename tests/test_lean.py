@@ -19,6 +19,22 @@ def test_what_numpy_need_not_load_is_loaded_on_demand() -> None:
     assert python(code + "print(np.random.default_rng(1).integers(1), np.ma.masked_array([1]).sum())") == "0 1"
 
 
+LEAN = "from netspot.lean import prepare_numpy; prepare_numpy(); import sys, ssl, hashlib; "
+
+
+def test_openssl_is_loaded_by_the_first_who_encrypts_and_by_nobody_else() -> None:
+    code = LEAN + (
+        "import paho.mqtt.client, netspot.exporters.client, netspot.exporters.reasons, netspot.web.server\n"
+        "try:\n    raise BlockingIOError\nexcept (ssl.SSLWantReadError, BlockingIOError):\n    pass\n"
+        "assert netspot.exporters.reasons.of_error(ConnectionRefusedError(111, 'refused'), 'there')\n"
+        "print('_ssl' in sys.modules, '_hashlib' in sys.modules, hashlib.sha256(b'netspot').hexdigest()[:8])\n"
+        "print(ssl.create_default_context().verify_mode == ssl.CERT_REQUIRED, issubclass(ssl.SSLError, OSError))\n"
+        "try:\n    raise ssl.SSLWantReadError\nexcept paho.mqtt.client.ssl.SSLWantReadError:\n    print('caught')\n"
+        "print(hasattr(ssl, 'no such thing'), hasattr(ssl, 'SSLNoSuchError'))"
+    )
+    assert python(code).split("\n") == ["False False f04b510a", "True True", "caught", "False False"]
+
+
 @pytest.mark.parametrize("name", HEAVY)
 def test_a_run_imports_only_what_it_uses(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("lean") / "none.pcap"

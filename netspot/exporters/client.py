@@ -43,8 +43,16 @@ def port(config: MqttConfig) -> int:
 
 def tls_context(config: MqttConfig) -> ssl.SSLContext:
     """Raises ConfigError for certificates that cannot be read."""
-    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.server_name = config.server_name
+
+    class Context(ssl.SSLContext):
+        """Asks for, and verifies, perhaps another name than that of the host in the configuration (SNI)."""
+
+        def wrap_socket(self, sock: Any, *args: Any, **more: Any) -> ssl.SSLSocket:
+            if config.server_name:
+                more["server_hostname"] = config.server_name
+            return super().wrap_socket(sock, *args, **more)
+
+    context = Context(ssl.PROTOCOL_TLS_CLIENT)
     try:
         if config.ca:
             context.load_verify_locations(config.ca)
@@ -58,17 +66,6 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
     if config.tls_insecure:
         context.check_hostname = False  # the authority is still checked
     return context
-
-
-class _NamedContext(ssl.SSLContext):
-    """Asks for, and verifies, another name than that of the host in the configuration (SNI)."""
-
-    server_name: str | None = None
-
-    def wrap_socket(self, sock: Any, *args: Any, **more: Any) -> ssl.SSLSocket:
-        if self.server_name:
-            more["server_hostname"] = self.server_name
-        return super().wrap_socket(sock, *args, **more)
 
 
 def new_client(config: MqttConfig, client_id: str, version5: bool, tls: ssl.SSLContext | None) -> Any:

@@ -1,4 +1,5 @@
-"""CPU, loss and memory of the whole service on an interface, at several rates. Needs root, tcpreplay, trafgen, mosquitto.
+"""CPU, loss and memory of the whole service on an interface, at several rates. Needs root, tcpreplay, trafgen and
+mosquitto.
 
     python tests/bench/live.py [--seconds 10] [--profile default] [--rates 0,1000,10000,100000,max]
 
