@@ -112,7 +112,9 @@ def decode(
         is_ipv6[other_version] = False
         six = six[is_ipv6[six]] if len(other_version) else six
     header6, header_arp = header[six], header[arp]
-    header[indices(~is_ipv4)] = 0  # so that all fields of IPv4 are 0 in other rows
+    other = indices(~is_ipv4)
+    if len(other):
+        header[other] = 0  # so that all fields of IPv4 are 0 there
 
     fields = header.view(IP_HEADER)[:, 0]
     word = fields["word"].astype(np.uint32)
@@ -132,10 +134,11 @@ def decode(
     cut = indices(is_ipv4 & ~has_addr)
     if len(cut):
         header[cut, 12:20] = 0
-    src, dst = fields["src"].astype(np.uint32), fields["dst"].astype(np.uint32)
-    src_home, dst_home = _home4(src, home) & has_addr, _home4(dst, home) & has_addr
-    dst_multicast = (dst & _CLASS == _CLASS_D) | (dst == _EVERYBODY)
-    src_key, dst_key = src.astype(np.uint64), dst.astype(np.uint64)
+    addresses = np.empty((2, len(header)), np.uint32)  # of source and destination
+    addresses[0], addresses[1] = fields["src"], fields["dst"]
+    is_home = _home4(addresses, home) & has_addr
+    dst_multicast = (addresses[1] & _CLASS == _CLASS_D) | (addresses[1] == _EVERYBODY)
+    keys = addresses.astype(np.uint64)
     ip_version = is_ipv4.view(np.uint8) << _TWO
     if len(six):
         ip_version[six] = 6
@@ -149,15 +152,17 @@ def decode(
         whole = available[six] >= _HEADER_6
         has_addr[six] = has_l4[six] = whole
         dst_multicast[six] = whole & (header6[:, 24] == _MULTICAST_6)
-        addresses = header6[:, 8:40].view(">u8").T.astype(np.uint64)  # shape (4, n): halves of source and destination
-        high, low = addresses[::2], addresses[1::2]
-        src_key[six], dst_key[six] = _hash(high, low) * whole
-        src_home[six], dst_home[six] = _home6(high, low, home) & whole
+        halves = header6[:, 8:40].view(">u8").T.astype(np.uint64)  # high and low of source, then of destination
+        high, low = halves[::2], halves[1::2]
+        keys[:, six] = _hash(high, low) * whole
+        is_home[:, six] = _home6(high, low, home) & whole
 
     inside = np.minimum(available, ip_len.view(np.int32))
     has_l4 &= position <= inside
-    extended = np.concatenate((six, indices(is_ipv4 & (ip_proto == _AH))))
-    _skip_extensions(frames, extended, link.network, inside, is_ipv6, ip_proto, position, is_fragment, has_l4)
+    with_ah = indices(is_ipv4 & (ip_proto == _AH))
+    if len(six) or len(with_ah):
+        extended = np.concatenate((six, with_ah))
+        _skip_extensions(frames, extended, link.network, inside, is_ipv6, ip_proto, position, is_fragment, has_l4)
     is_tcp, is_udp = has_l4 & (ip_proto == _TCP), has_l4 & (ip_proto == _UDP)
     is_icmp, is_icmp6 = has_l4 & (ip_proto == _ICMP) & is_ipv4, has_l4 & (ip_proto == _ICMP6) & is_ipv6
     elsewhere = indices(has_l4 & (position != _HEADER_4))
@@ -181,10 +186,10 @@ def decode(
         ip_version=ip_version,
         ip_len=ip_len,
         ip_proto=ip_proto,
-        src_key=src_key,
-        dst_key=dst_key,
-        src_home=src_home,
-        dst_home=dst_home,
+        src_key=keys[0],
+        dst_key=keys[1],
+        src_home=is_home[0],
+        dst_home=is_home[1],
         dst_multicast=dst_multicast,
         has_addr=has_addr,
         is_fragment=is_fragment,
@@ -268,8 +273,8 @@ def _arp(header: Bytes, rows: NDArray[np.intp], available: NDArray[np.int32]) ->
     return operation, address
 
 
-def _home4(address: NDArray[np.uint32], home: HomeNets) -> Bools:
-    inside = np.zeros(len(address), np.bool_)
+def _home4(address: U32s, home: HomeNets) -> Bools:
+    inside = np.zeros(address.shape, np.bool_)
     for net, mask in home.ipv4:
         inside |= address & mask == net
     return inside
