@@ -75,6 +75,7 @@ class Service:
         self._seq = 0
         self._saver: threading.Thread | None = None
         self._saved_at_s = time.monotonic()
+        self._held = ExitStack()  # the folder of what is kept, against a second netspot
         self._read_state()
         self.captures: Captures | None = None
         self._pending: list[Event] = []  # to be told with the next window
@@ -175,6 +176,18 @@ class Service:
 
         Raises NetspotError for one that cannot be used: then everything is as it was, and nothing is forgotten.
         """
+        held = self._held if config.state.dir == self.config.state.dir else _hold(config.state.dir)
+        try:
+            self._apply(config)
+        except Exception:
+            if held is not self._held:
+                held.close()
+            raise
+        if held is not self._held:
+            self._held.close()
+            self._held = held
+
+    def _apply(self, config: Config) -> None:
         before, source, old = self.config, self.source, self._watching
         moved = config.miner.device != before.miner.device
         new = old if same_watching(config, before) and not moved else self._rebuilt(config, moved)
@@ -271,6 +284,7 @@ class Service:
     def _alive(self) -> ExitStack:
         """Exporters started, signals caught, systemd told; undone in the reverse order whatever happens."""
         stack = ExitStack()
+        stack.callback(lambda: self._held.close())
         self.exporters.start()
         stack.callback(lambda: self.exporters.close())
         stack.callback(lambda: self.source.close())
@@ -309,13 +323,16 @@ class Service:
         self._systemd.ready(self.health.status)
 
     def _read_state(self) -> None:
-        """Take up what was learned; numbers of alarms never come twice, not even after a crash."""
+        """Take up what was learned; numbers of alarms never come twice, not even after a crash.
+
+        Raises ConfigError where another netspot has the folder.
+        """
         if self.config.state.dir is None:
             return
         folder = Path(self.config.state.dir)
         try:
-            folder.mkdir(0o750, parents=True, exist_ok=True)
-        except OSError as error:
+            self._held = state.hold(folder)
+        except OSError as error:  # a medium that went bad: a netspot that forgets is better than none
             log.warning("state.dir %s: %s; nothing will be kept", folder, error.strerror)
         self._states, meta = state.load(folder)
         self._seq = int(meta.get("seq", 0))
@@ -410,6 +427,16 @@ def page_address(config: WebConfig) -> str | None:
         return None
     name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"{'https' if config.cert else 'http'}://{name}:{port}{config.base}"
+
+
+def _hold(folder: str | None) -> ExitStack:
+    """``state.hold`` of a folder that somebody has just asked for. Raises ConfigError where it cannot be had."""
+    try:
+        return ExitStack() if folder is None else state.hold(Path(folder))
+    except OSError as error:
+        raise ConfigError(
+            f"state.dir = {folder}: {error.strerror}; name a folder that netspot can make and write"
+        ) from None
 
 
 def _save(folder: Path, states: Mapping[str, Any], meta: Mapping[str, Any]) -> None:

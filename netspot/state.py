@@ -3,25 +3,59 @@
 The file is a line of JSON (format, version, length and SHA-256 of what follows) and a JSON body, in which an array of
 float64 is ``{"f8": base64 of little-endian bytes}``. A file that is damaged, foreign or of a later version is set aside
 beside its place, with one warning, and everything is learned anew: never a crash, never silently wrong.
+
+A folder has one netspot at a time: two would undo each other's work. Who has it holds a lock on the file ``lock``,
+which the kernel takes back when that program ends, however it ends.
 """
 
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from netspot.errors import ConfigError
+
 log = logging.getLogger("netspot.state")
 
 FILE = "detectors.state"
+LOCK = "lock"  # holds the number of the process that has the folder, or had it last
 FORMAT, VERSION = "netspot-state", 1
 MAX_BYTES = 64 << 20  # a hundred detectors take about 2 MiB; what is far larger is not ours
+
+
+def hold(folder: Path) -> ExitStack:
+    """Make ``folder`` if need be, and keep every other netspot out of it until what is returned is closed.
+
+    Raises
+    ------
+    ConfigError
+        If another netspot has it.
+    OSError
+        If it cannot be made or written.
+    """
+    folder.mkdir(0o750, parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        file = stack.enter_context(os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o640), "r+b", buffering=0))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = file.read(20).decode(errors="replace").strip() or "unknown"
+            raise ConfigError(
+                f"state.dir = {folder}: another netspot, process {pid}, has this folder; stop that one, or give this "
+                "one a folder of its own"
+            ) from None
+        file.truncate()
+        file.write(b"%d\n" % os.getpid())
+        return stack.pop_all()
 
 
 def save(folder: Path, detectors: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> None:

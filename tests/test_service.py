@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from netspot import state
+from netspot.errors import ConfigError
 from tests.broker import broker, free_port, listening, needs_mosquitto, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to capture")
@@ -256,3 +258,39 @@ def test_a_reload_ends_what_was_open(tmp_path: Path) -> None:
         service.file.write_text(service.text.replace("q: 1e-3", "q: 1e-4"))
         service.process.send_signal(signal.SIGHUP)
         wait_for(lambda: service.get("/api/incidents")["incidents"][0]["event_type"] == "closed", 5, "its end")
+
+
+def test_a_second_service_on_the_same_folder_ends_at_once_and_says_which_has_it(tmp_path: Path) -> None:
+    with served(tmp_path) as service:
+        files = sorted((tmp_path / "state").iterdir())
+        again = subprocess.run(
+            [sys.executable, "-m", "netspot", "serve", "-c", str(service.file)], capture_output=True, timeout=20
+        )
+        assert again.returncode == 2
+        assert f"{tmp_path}/state: another netspot, process {service.process.pid}, has" in again.stderr.decode()
+        assert again.stderr.count(b"\n") == 1 and not again.stdout
+        assert sorted((tmp_path / "state").iterdir()) == files
+        service.end(signal.SIGKILL)
+    with served(tmp_path) as service:
+        assert service.end() == 0
+
+
+def test_a_folder_that_cannot_be_had_is_no_change(tmp_path: Path) -> None:
+    with state.hold(tmp_path / "taken"), served(tmp_path) as service:
+        url = ["--url", f"http://127.0.0.1:{service.web_port}", "--token-file", str(tmp_path / "state" / "token")]
+        for folder, says in (("/proc/nope", "No such file"), (tmp_path / "taken", "another netspot")):
+            command = [sys.executable, "-m", "netspot.ctl", *url, "config", "set", f"state.dir={folder}"]
+            done = subprocess.run(command, capture_output=True, timeout=20)
+            assert done.returncode == 1 and says in done.stderr.decode()
+            assert service.get("/api/config")["state"]["dir"] == f"{tmp_path}/state"
+        service.file.write_text(service.text.replace(f"{tmp_path}/state", f"{tmp_path}/taken"))
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "stays as it was" in service.errors, 5, "the refusal")
+        with pytest.raises(ConfigError):
+            state.hold(tmp_path / "state")
+        service.file.write_text(service.text.replace(f"{tmp_path}/state", f"{tmp_path}/other"))
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "read again" in service.errors, 5, "the move")
+        state.hold(tmp_path / "state").close()
+        with pytest.raises(ConfigError):
+            state.hold(tmp_path / "other")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from netspot import state
+from netspot.errors import ConfigError
 from netspot.spot import Spot
 
 SEED = 5
@@ -160,3 +161,27 @@ def test_killed_at_any_moment_the_file_is_the_old_or_the_new_one(tmp_path, caplo
             seen = meta["generation"]
         killed_within += (tmp_path / f".{state.FILE}.new").exists()
     assert seen > 0 and killed_within > 0 and not warnings(caplog)
+
+
+def test_a_folder_has_one_netspot_at_a_time(tmp_path):
+    first = state.hold(tmp_path / "state")
+    with pytest.raises(ConfigError, match=rf"state\.dir = .*/state: another netspot, process {os.getpid()}, has "):
+        state.hold(tmp_path / "state")
+    first.close()
+    state.hold(tmp_path / "state").close()
+
+
+def test_the_kernel_frees_the_folder_of_a_netspot_that_was_killed(tmp_path):
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        held = state.hold(tmp_path)
+        os.write(tell, b"x" if held else b"")
+        signal.pause()
+    os.read(ready, 1)
+    with pytest.raises(ConfigError, match=str(pid)):
+        state.hold(tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    state.hold(tmp_path).close()
+    assert (tmp_path / state.LOCK).read_text() == f"{os.getpid()}\n"
