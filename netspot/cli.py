@@ -268,14 +268,11 @@ def _defaults(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
 
 
 def _check(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
-    from netspot.analyzer import stats
     from netspot.config import load
-    from netspot.miner import counters
+    from netspot.pipeline import mistakes
     from netspot.service import check
 
-    theirs = counters.known({})  # netspot's own, and those of packages beside it
-    known = (stats.known({}, theirs), theirs)
-    print(check(load(Path(args.file), overrides=options, known=known), args.file))
+    print(check(load(Path(args.file), overrides=options, further=mistakes), args.file))
     return 0
 
 

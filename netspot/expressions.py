@@ -94,6 +94,8 @@ TOKEN = re.compile(
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<sign>==|!=|<=|>=|[-+*/<>()\[\],]))"
 )
 
+SIGNS = "known are words, numbers, IPv4 addresses and the signs == != < <= > >= + - * / ( ) [ ] ,"
+
 
 class Token(NamedTuple):
     kind: str  # address, number, name, sign, end
@@ -334,7 +336,7 @@ class _Parser:
             match = TOKEN.match(text, at)
             if match is None:
                 at += len(text[at:]) - len(text[at:].lstrip())
-                self.fail(Token("sign", text[at], at + 1), f"{text[at]!r} has no meaning here")
+                self.fail(Token("sign", text[at], at + 1), f"{text[at]!r} has no meaning here; {SIGNS}")
             kind = str(match.lastgroup)
             tokens.append(Token(kind, match[kind], match.start(kind) + 1))
             at = match.end()

@@ -17,13 +17,11 @@ WIDTH = 110
 def listing(config: Config, as_json: bool) -> str:
     """Statistics with units and text, counters, exporters; those of the configuration and of other packages too."""
     from netspot.analyzer.stats import PROFILES
-    from netspot.analyzer.stats import known as known_stats
     from netspot.exporters.registry import EXPORTERS
     from netspot.miner.counters import WINDOW_COUNTERS
-    from netspot.miner.counters import known as known_counters
+    from netspot.pipeline import known
 
-    declared = known_counters(config.counters)
-    stats = known_stats(config.stats, (*declared, *WINDOW_COUNTERS))
+    stats, declared = known(config)
     counters = {name: (counter.unit, counter.help) for name, counter in declared.items()} | WINDOW_COUNTERS
     if as_json:
         return json.dumps(

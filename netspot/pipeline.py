@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from netspot.analyzer import Analyzer, Watch, watches
 from netspot.analyzer import stats as statistics
 from netspot.analyzer.evidence import Names
 from netspot.analyzer.mute import rules
-from netspot.analyzer.stats import PROFILES, STATS, Stat
-from netspot.config import Config, check_names, node_name
-from netspot.errors import ConfigError
+from netspot.analyzer.stats import PROFILES, Stat
+from netspot.config import Config, node_name, place, raise_all, wrong_names
+from netspot.errors import ConfigError, NetspotError
 from netspot.miner import counters as counting
-from netspot.miner.counters import COUNTERS, WINDOW_COUNTERS, Counter, CounterBank
+from netspot.miner.counters import WINDOW_COUNTERS, Counter, CounterBank
 from netspot.miner.evidence import HeaderSample
 
 log = logging.getLogger("netspot")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,43 @@ def watching(
 
 
 def known(config: Config) -> tuple[dict[str, Stat], dict[str, Counter]]:
-    """The statistics and counters that ``config`` may name. Raises ConfigError where it names another."""
-    counters = counting.known(config.counters)
-    stats = statistics.known(config.stats, (*counters, *counting.WINDOW_COUNTERS))
-    theirs = {name for name in stats if name not in config.stats or name in STATS}
-    check_names(config, theirs, {name for name in counters if name not in config.counters or name in COUNTERS})
-    rules(config.mute)
+    """The statistics and counters that ``config`` may name. Raises ConfigError for all that is wrong with its own."""
+    mistakes: list[str] = []
+    found = _known(config, mistakes)
+    raise_all(mistakes)
+    return found
+
+
+def mistakes(config: Config) -> list[str]:
+    """What is wrong with the names, the expressions and the filter of ``config``: a line each, with its place."""
+    found: list[str] = []
+    _known(config, found)
+    if config.miner.filter.strip():
+        from netspot.miner.bpf import check_filter
+
+        _attempt(config, found, check_filter, config.miner.filter)
+    return found
+
+
+def _known(config: Config, mistakes: list[str]) -> tuple[dict[str, Stat], dict[str, Counter]]:
+    counters, stats = counting.known({}), statistics.known({}, ())  # netspot's own, and those of packages beside it
+    mistakes += wrong_names(config, stats, counters)
+    names = (*counters, *config.counters, *WINDOW_COUNTERS)
+    for name, text in config.counters.items():
+        counters |= _attempt(config, mistakes, counting.own.configured, {name: text}) or {}
+    for name, given in config.stats.items():
+        stats |= _attempt(config, mistakes, statistics.own.configured, {name: given}, names) or {}
     return stats, counters
+
+
+def _attempt(config: Config, mistakes: list[str], call: Callable[..., T], *args: Any) -> T | None:
+    """What ``call`` returns; None, and a mistake more, where it raises an error, whose first word is an option."""
+    try:
+        return call(*args)
+    except NetspotError as error:
+        path = re.split("[ :]", str(error), maxsplit=1)[0]
+        mistakes.append(f"{place(config, path)}: {error}")
+        return None
 
 
 def bank(chosen: Sequence[Watch], counters: Mapping[str, Counter], more: Iterable[str] = ()) -> CounterBank:

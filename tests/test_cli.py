@@ -156,6 +156,44 @@ def test_check_tells_every_mistake_at_once_with_its_line(tmp_path: Path) -> None
         assert any(b"%s:%d" % (str(path).encode(), line) in said and word in said for said in done.stderr.splitlines())
 
 
+def test_check_tells_mistakes_in_expressions_rules_and_filters_with_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "netspot.yaml"
+    path.write_text(
+        'miner: {filter: "tcp prt 22"}\n'
+        "counters:\n"
+        "  MQTT: tcp and dprt == 1883\n"
+        "  BAD: tcp & udp\n"
+        "  GOOD: udp\n"
+        "stats:\n"
+        "  R_MQTT:\n"
+        "    value: MQTT / TCPP\n"
+        "  R_LOG: {value: GOOD, transform: log1p, range: [-5, 1]}\n"
+        "mute:\n"
+        "  - {stat: R_SYN, until: 2026-02-30}\n"
+        "  - {statt: R_SYN}\n"
+        "  - {source: 1.2.3.4.5}\n"
+        "spot: {q: 2}\n"
+    )
+    done = netspot("check", str(path))
+    assert done.returncode == 2
+    told = done.stderr.decode().removeprefix("netspot: ").splitlines()
+    assert [line.removeprefix(f"{path}:").split(": ")[0] for line in told] == "1 3 4 8 9 11 12 13 14".split()
+    for line, *words in zip(
+        told,
+        "miner.filter counters.MQTT counters.BAD stats.R_MQTT.value stats.R_LOG.range mute mute mute spot.q".split(),
+        ("tcp prt 22", "dprt", "tcp & udp", "TCPP", "[-5, 1]", "2026-02-30", "statt", "1.2.3.4.5", "2"),
+        ("pcap-filter(7)", "dport", "known are", "TCP?", "-1", "day", "stat?", "prefix", "]0, 1["),
+        strict=True,
+    ):
+        assert all(word in line for word in words)
+
+
+def test_a_filter_that_only_another_link_has_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "netspot.yaml"
+    path.write_text('miner: {filter: "wlan type mgt"}\n')
+    assert netspot("check", str(path)).returncode == 0
+
+
 def test_lists_are_complete_and_machine_readable() -> None:
     listed = json.loads(netspot("ls", "--json").stdout)
     assert {"R_SYN", "TRAFFIC", "PERF"} <= {stat["name"] for stat in listed["stats"]}

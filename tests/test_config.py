@@ -207,12 +207,10 @@ def test_names_are_checked_against_those_that_exist():
         "counters: {SYN: tcp, OWN: udp}\nstats: {MINE: {value: OWN / SYN}}",
         "f.yaml",
     )
-    with pytest.raises(ConfigError) as caught:
-        c.check_names(config, ["R_SYN", "R_ACK"], ["SYN"])
-    assert str(caught.value).splitlines() == [
+    assert c.wrong_names(config, ["R_SYN", "R_ACK"], ["SYN"]) == [
         "f.yaml:2: analyzer.stats: no statistic is called R_SIN; did you mean R_SYN?",
         "f.yaml:4: spot.R_ACKK: no statistic is called R_ACKK; did you mean R_ACK?",
-        "f.yaml:5: mute: no statistic is called NOPE; `netspot ls` shows them",
+        "f.yaml:6: mute: no statistic is called NOPE; `netspot ls` shows them",
         "f.yaml:7: counters.SYN: netspot has one of that name; take another",
     ]
 
@@ -227,7 +225,7 @@ def test_a_span_is_a_number_of_windows(text, name):
 def test_wrong_names_are_told_with_all_the_rest(folder):
     (folder / "conf.d/a.yaml").write_text("nod: x\nspot: {R_SIN: {q: 1e-5}}\n")
     with pytest.raises(ConfigError, match="(?s)a.yaml:1: nod: .*a.yaml:2: spot.R_SIN: .*R_SYN"):
-        c.load(folder / "netspot.yaml", env={}, known=(["R_SYN"], ["SYN"]))
+        c.load(folder / "netspot.yaml", env={}, further=lambda config: c.wrong_names(config, ["R_SYN"], ["SYN"]))
 
 
 def test_warnings():
@@ -264,6 +262,13 @@ def test_includes_come_in_order_and_the_last_one_wins(folder):
     config = load(folder)
     assert (config.node, config.miner.ring_mib, config.miner.device) == ("c", 8, "eth0")
     assert c.load(folder / "netspot.yaml", [("node", "z")], {}).node == "z"
+
+
+def test_an_included_file_must_be_there_and_a_pattern_need_not_match(folder):
+    (folder / "netspot.yaml").write_text("node: a\ninclude: [more/*.yaml, more.yaml]\n")
+    assert errors(folder) == f"{folder}/netspot.yaml:2: include = {folder}/more.yaml: there is no such file"
+    (folder / "more.yaml").write_text("node: b\n")
+    assert load(folder).node == "b"
 
 
 def test_a_mistake_in_an_included_file_names_it(folder):

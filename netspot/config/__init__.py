@@ -1,8 +1,9 @@
 """The configuration: YAML, environment and command line -> frozen dataclasses. Nothing else reads them."""
 
 from netspot.config.addresses import split_address
+from netspot.config.build import place, raise_all
 from netspot.config.change import changed, save, to_dict
-from netspot.config.checks import check_names, node_name, warnings
+from netspot.config.checks import node_name, warnings, wrong_names
 from netspot.config.load import load, parse
 from netspot.config.options import (
     AnalyzerConfig,
@@ -38,13 +39,15 @@ __all__ = [
     "StateConfig",
     "WebConfig",
     "changed",
-    "check_names",
     "defaults",
     "load",
     "node_name",
     "parse",
+    "place",
+    "raise_all",
     "save",
     "split_address",
     "to_dict",
     "warnings",
+    "wrong_names",
 ]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from netspot.config.kinds import LIST_ITEMS
+from netspot.config.kinds import LIST_ITEMS, Given
 from netspot.config.options import CLASSIC, OPTIONS, Config, SpotConfig
-from netspot.config.settings import Values, complaint, is_below, option_at
+from netspot.config.settings import Values, complaints, is_below, option_at
 from netspot.config.tree import MISTAKES, Mistakes
 from netspot.errors import ConfigError
 
@@ -27,7 +27,7 @@ def build(found: Values, mistakes: Mistakes, further: Callable[[Config], Mistake
             values[path] = option.kind.parse(given)
         except ValueError as error:
             bad.add(path)
-            mistakes.append(complaint(given, option, str(error)))
+            mistakes += complaints(given, option, error)
     if values.get("analyzer.profile") == "classic":
         values = {f"spot.{name}": value for name, value in CLASSIC.items()} | values
     names = dict.fromkeys(path.split(".")[1] for path in values if path.startswith("spot.") and path.count(".") == 2)
@@ -85,13 +85,24 @@ def _contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def place(config: Config, *paths: str) -> str:
-    """Where the first of ``paths`` that was given stands."""
+    """Where the first of ``paths`` that was given stands; a path may lead into a value that is a list or a mapping."""
     given = config.given or {}
     for path in paths:
         for name, value in given.items():
             if is_below(name, (path,)):
                 return value.where
+            if is_below(path, (name,)):
+                return _part(value, path[len(name) + 1 :].split(".")).where
     return "configuration"
+
+
+def _part(given: Given, path: list[str]) -> Given:
+    """What ``path`` leads to in a value of a file, as far as it leads."""
+    key, *rest = path
+    inner = given.value[int(key)] if given.tag == "seq" else given.value.get(key) if given.tag == "map" else None
+    if inner is None or given.where.startswith("--"):
+        return given
+    return _part(inner, rest) if rest else inner
 
 
 def raise_all(mistakes: Mistakes) -> None:

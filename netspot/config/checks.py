@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from netspot.config.build import place, raise_all
+from netspot.config.build import place
 from netspot.config.kinds import did_you_mean
 from netspot.config.options import Config
 from netspot.config.tree import Mistakes
@@ -32,20 +32,19 @@ def warnings(config: Config) -> tuple[str, ...]:
     return tuple(found)
 
 
-def check_names(config: Config, stats: Iterable[str], counters: Iterable[str]) -> None:
-    """Raise ConfigError for names that are neither among netspot's ``stats`` and ``counters`` nor the owner's own."""
-    raise_all(wrong_names(config, stats, counters))
-
-
 def wrong_names(config: Config, stats: Iterable[str], counters: Iterable[str]) -> Mistakes:
     """One line for each name that nothing has, and for each of the owner's own that netspot has already."""
     known = {*stats, *config.stats}
-    used = [("analyzer.stats", name) for name in config.analyzer.stats or ()]
-    used += [(f"spot.{name}", name) for name in config.spot_stats]
-    used += [("mute", rule["stat"]) for rule in config.mute if "stat" in rule]
+    used = [("analyzer.stats", name, place(config, "analyzer.stats")) for name in config.analyzer.stats or ()]
+    used += [(f"spot.{name}", name, place(config, f"spot.{name}")) for name in config.spot_stats]
+    used += [
+        ("mute", rule["stat"], place(config, f"mute.{row}.stat"))
+        for row, rule in enumerate(config.mute)
+        if "stat" in rule
+    ]
     mistakes = [
-        f"{place(config, path)}: {path}: no statistic is called {name}; {did_you_mean(name, known, SEE_LS)}"
-        for path, name in used
+        f"{where}: {path}: no statistic is called {name}; {did_you_mean(name, known, SEE_LS)}"
+        for path, name, where in used
         if name not in known and name.partition("@")[0] not in known
     ]
     for path, own, taken in (("counters", config.counters, {*counters}), ("stats", config.stats, {*stats})):

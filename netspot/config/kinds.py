@@ -57,6 +57,14 @@ class Given:
         return text
 
 
+class Parts(ValueError):
+    """What is wrong inside a list or a mapping: for each of its parts where it stands, and the words."""
+
+    def __init__(self, parts: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(words for _, words in parts))
+        self.parts = parts
+
+
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
     """``parse`` raises ValueError, whose text may tell what surprised; ``accepted`` ends the person's error."""
@@ -177,7 +185,7 @@ def listed(item: Kind[str], accepted: str) -> Kind[tuple[str, ...]]:
         items = given.value if given.tag == "seq" else _words(given)
         if not 1 <= len(items) <= LIST_ITEMS:
             raise ValueError(f"{len(items)} items; 1 to {LIST_ITEMS} are possible")
-        return tuple(_in_list(item, one) for one in items)
+        return tuple(every((item, one, "") for one in items))
 
     return Kind(accepted, parse, list)
 
@@ -204,12 +212,15 @@ def mapping(kinds: dict[str, Kind[Any]], needed: tuple[str, ...] = (), accepted:
     def parse(given: Given) -> dict[str, Any]:
         if given.tag != "map":
             raise ValueError
-        for key in given.value:
-            _known(key, kinds, f"unknown key {Given(key, 'str', '').shown()}")
+        for key, value in given.value.items():
+            try:
+                _known(key, kinds, f"unknown key {Given(key, 'str', '').shown()}")
+            except ValueError as error:
+                raise Parts([(value.where, str(error))]) from None
         for key in needed:
             if key not in given.value:
                 raise ValueError(f"the key {key} is missing")
-        return {key: _in_list(kinds[key], value, key + ": ") for key, value in given.value.items()}
+        return dict(zip(given.value, every((kinds[k], v, f"{k}: ") for k, v in given.value.items()), strict=True))
 
     return Kind(accepted or "a mapping with the keys " + ", ".join(kinds), parse)
 
@@ -228,12 +239,20 @@ def did_you_mean(word: str, words: Iterable[str], otherwise: str) -> str:
     return f"did you mean {near}?" if near else otherwise
 
 
-def _in_list(kind: Kind[T], given: Given, label: str = "") -> T:
-    """Parse a part of a value: its own words about what is accepted go into the error."""
-    try:
-        return kind.parse(given)
-    except ValueError as error:
-        raise ValueError(f"{label}{given.shown()}: {str(error) or 'expected ' + kind.accepted}") from None
+def every(parts: Iterable[tuple[Kind[Any], Given, str]]) -> list[Any]:
+    """Parse all parts of a value, each with a label for its errors. Raises Parts with those that are wrong."""
+    values: list[Any] = []
+    wrong: list[tuple[str, str]] = []
+    for kind, given, label in parts:
+        try:
+            values.append(kind.parse(given))
+        except Parts as error:
+            wrong += error.parts
+        except ValueError as error:
+            wrong.append((given.where, f"{label}{given.shown()}: {str(error) or 'expected ' + kind.accepted}"))
+    if wrong:
+        raise Parts(wrong)
+    return values
 
 
 def _words(given: Given) -> list[Given]:

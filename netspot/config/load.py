@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from netspot.config import kinds, tree
 from netspot.config.build import build
-from netspot.config.checks import wrong_names
 from netspot.config.kinds import Given, did_you_mean
 from netspot.config.options import INCLUDE, Config
-from netspot.config.settings import FILES, OUTSIDE, Values, complaint, flatten, overridden
+from netspot.config.settings import FILES, OUTSIDE, Values, complaints, flatten, overridden
 from netspot.config.tree import Mistakes
 
 INCLUDED = 100  # files
@@ -22,14 +21,14 @@ def load(
     path: str | os.PathLike[str] | None = None,
     overrides: Sequence[tuple[str, str]] = (),
     env: Mapping[str, str] | None = None,
-    known: tuple[Collection[str], Collection[str]] | None = None,
+    further: Callable[[Config], Mistakes] | None = None,
 ) -> Config:
     """The configuration of the file (None: of no file), what it includes, the environment, and the command line.
 
-    ``overrides`` are pairs such as ("miner.device", "eth0"), which win. ``known``, the names of netspot's statistics
-    and counters, adds what ``check_names`` would find. Raises ConfigError, one line a mistake.
+    ``overrides`` are pairs such as ("miner.device", "eth0"), which win. ``further`` tells the mistakes that only others
+    can see. Raises ConfigError, one line a mistake.
     """
-    return load_with(path, overrides, env, {}, known)
+    return load_with(path, overrides, env, {}, further)
 
 
 def parse(text: str, name: str = "text", overrides: Sequence[tuple[str, str]] = ()) -> Config:
@@ -46,7 +45,7 @@ def load_with(
     overrides: Sequence[tuple[str, str]],
     env: Mapping[str, str] | None,
     texts: Mapping[Path, str],
-    known: tuple[Collection[str], Collection[str]] | None = None,
+    further: Callable[[Config], Mistakes] | None = None,
 ) -> Config:
     """``load`` with other texts for some of the included files."""
     env = os.environ if env is None else env
@@ -57,7 +56,7 @@ def load_with(
     found |= overridden(overrides, mistakes)
     folder = Path(path).parent if path is not None else Path()
     _outside(found, folder, env, mistakes)
-    return build(found, mistakes, (lambda config: wrong_names(config, *known)) if known else None)
+    return build(found, mistakes, further)
 
 
 def _flatten_files(path: Path, found: Values, mistakes: Mistakes, texts: Mapping[Path, str]) -> None:
@@ -76,10 +75,13 @@ def _flatten_files(path: Path, found: Values, mistakes: Mistakes, texts: Mapping
 
 
 def _included(path: Path, root: Given, mistakes: Mistakes) -> list[Path]:
-    """The files that the patterns match; none is no mistake, the file itself is one."""
+    """The files that the patterns match; that a pattern matches none is no mistake, the file itself is one."""
     files: list[Path] = []
     for pattern in patterns(root, path.absolute().parent, mistakes):
-        for name in sorted(glob.iglob(pattern)):  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        names = [pattern] if os.path.lexists(pattern) else sorted(glob.iglob(pattern))  # noqa: PTH207 (absolute)
+        if not names and not glob.has_magic(pattern):
+            mistakes.append(f"{root.value['include'].where}: include = {pattern}: there is no such file")
+        for name in names:
             if _is_same(Path(name), path) or Path(name).name == "secrets.yaml":
                 mistakes.append(f"{root.value['include'].where}: include = {pattern}: would include {name} itself")
             elif len(files) < INCLUDED:
@@ -104,7 +106,7 @@ def patterns(root: Given, folder: Path, mistakes: Mistakes) -> list[str]:
     try:
         return [str(folder / pattern) for pattern in INCLUDE.kind.parse(given)]
     except ValueError as error:
-        mistakes.append(complaint(given, INCLUDE, str(error)))
+        mistakes += complaints(given, INCLUDE, error)
         return []
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from netspot.config.addresses import prefix
-from netspot.config.kinds import LIST_ITEMS, Given, Kind, choice, mapping, stat_name, text, to_float
+from netspot.config.kinds import LIST_ITEMS, Given, Kind, Parts, choice, every, mapping, stat_name, text, to_float
 
 TIMES = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]-(?:[01]?[0-9]|2[0-3]):[0-5][0-9]")
+UNTIL = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?")
 
 
 def mutes() -> Kind[tuple[Mapping[str, Any], ...]]:
@@ -19,9 +21,7 @@ def mutes() -> Kind[tuple[Mapping[str, Any], ...]]:
             "stat": stat_name(),
             "source": Kind("an address or a prefix", prefix),
             "between": text("HH:MM-HH:MM, in quotes", TIMES.pattern),
-            "until": text(
-                "a time such as 2026-12-24T18:00", r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?"
-            ),
+            "until": Kind("a time such as 2026-12-24T18:00", _until),
         },
         accepted="mappings with the keys stat, source, between, until",
     )
@@ -29,7 +29,7 @@ def mutes() -> Kind[tuple[Mapping[str, Any], ...]]:
     def one(given: Given) -> dict[str, Any]:
         value = rule.parse(given)
         if not value:
-            raise ValueError("a rule without any condition would mute everything")
+            raise Parts([(given.where, "a rule without any condition would mute everything")])
         return value
 
     def parse(given: Given) -> tuple[Mapping[str, Any], ...]:
@@ -37,9 +37,17 @@ def mutes() -> Kind[tuple[Mapping[str, Any], ...]]:
             return ()
         if given.tag != "seq" or len(given.value) > LIST_ITEMS:
             raise ValueError
-        return tuple(one(item) for item in given.value)
+        return tuple(every((Kind(rule.accepted, one), item, "") for item in given.value))
 
     return Kind(f"a list of {rule.accepted}", parse, list)
+
+
+def _until(given: Given) -> str:
+    value = given.text()
+    if not UNTIL.fullmatch(value):
+        raise ValueError
+    datetime.fromisoformat(value)  # which says what no calendar or clock has
+    return value
 
 
 def _range(given: Given) -> tuple[float | None, float | None]:

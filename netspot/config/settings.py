@@ -115,7 +115,14 @@ def is_below(path: str, parents: tuple[str, ...]) -> bool:
     return any(path == parent or path.startswith(parent + ".") for parent in parents)
 
 
-def complaint(given: Given, option: Option, hint: str) -> str:
+def complaints(given: Given, option: Option, error: ValueError) -> Mistakes:
+    """What was wrong with a value, or with each of its parts, where that stands."""
+    if isinstance(error, kinds.Parts) and not given.where.startswith("--"):
+        return [_complaint(replace(given, where=where), option, words) for where, words in error.parts]
+    return [_complaint(given, option, str(error))]
+
+
+def _complaint(given: Given, option: Option, hint: str) -> str:
     hidden = given.secret or option.kind.secret
     given = replace(given, secret=hidden)
     head = (

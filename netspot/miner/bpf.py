@@ -148,6 +148,20 @@ def compile_filter(expression: str, link_type: int, snapshot_len: int, device: s
     return program
 
 
+def check_filter(expression: str) -> None:
+    """Raise SourceError, with what libpcap says of Ethernet, where no link type that netspot knows has such packets."""
+    from netspot.miner.links import ETHERNET, LINKS
+
+    words: list[SourceError] = []
+    for link_type in (ETHERNET, *LINKS):
+        try:
+            compile_filter(expression, link_type, 65535)
+            return
+        except SourceError as error:
+            words.append(error)
+    raise words[0]
+
+
 def library() -> Any:
     """libpcap; SourceError where it is not installed."""
     for name in ("libpcap.so.0.8", "libpcap.so.1"):
