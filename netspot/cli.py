@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -22,8 +23,9 @@ Any option of the configuration file may be given as --section.name VALUE, for e
   netspot run --miner.device eth0 --spot.q 1e-5 --exporter.mqtt.host 192.168.1.2
 `netspot defaults` prints them all with their meaning.
 
-exit status: 0 all went well, or Ctrl-C ended it; 1 interrupted before it began; 2 wrong arguments, configuration,
-device or file; 3 the capture file was cut in the middle, all whole packets before were counted.
+exit status: 0 all went well, or Ctrl-C ended it; 1 interrupted before it began, or its output cannot be written;
+2 wrong arguments, configuration, device or file; 3 the capture file was cut in the middle, all whole packets before
+were counted; 141 whoever read its output has left.
 """
 
 
@@ -125,11 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:  # the reader of our output has seen enough
         _silence(sys.stdout)
-        return 0
+        return 128 + signal.SIGPIPE
     except OSError as error:  # a full disk, most of all
         print(f"netspot: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         _silence(sys.stdout)
-        return 2
+        return 1
 
 
 def _silence(stream: IO[str] | None) -> None:
@@ -201,7 +203,7 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
         def observers(service: Service) -> list[Observer]:
             """Made when the source is open: a capture that cannot be read leaves older results alone."""
             summary = Summary()
-            stack.callback(lambda: print(summary.text(service), file=sys.stderr))
+            stack.push(lambda kind, error, _: None if isinstance(error, OSError) else _say(summary.text(service)))
             several: list[Observer] = [summary]
             if args.counters:
                 several.append(CountersCsv(stack.enter_context(_new_file("--counters", args.counters, taken))))
@@ -219,6 +221,10 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
         taken = [] if args.file in (None, "-") else [args.file]
         Service(config, open_source(args.file), observers=observers, count_all=bool(args.counters)).run()
     return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _new_file(option: str, path: str, taken: list[str]) -> IO[str]:

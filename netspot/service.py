@@ -59,7 +59,8 @@ class Service:
         observers: Callable[[Service], Iterable[Observer]] = lambda service: (),
         count_all: bool = False,
     ) -> None:
-        """``reread``: what SIGHUP asks for the configuration; ``keep``: saves changes of it for the next start.
+        """``reread``: what SIGHUP asks for the configuration, None in the foreground, which has no other purpose than
+        what it prints; ``keep``: saves changes of it for the next start.
 
         ``observers``: made for each configuration.
         ``count_all``: count all there is to count, not only what the statistics need.
@@ -91,7 +92,10 @@ class Service:
         self._handlers = Control(self).handlers
 
     def run(self) -> None:
-        """Until the capture ends, or somebody stops it. Raises NetspotError for a source that cannot go on."""
+        """Until the capture ends, or somebody stops it.
+
+        Raises NetspotError for a source that cannot go on, OSError for a standard output that cannot be written.
+        """
         with self._alive():
             gc.freeze()  # what is there now stays: no collection need look through it again
             try:
@@ -102,6 +106,9 @@ class Service:
                             break
                     del batch  # makes room for the next one
                     self._housekeep()
+            except OSError:  # nobody can be told any more, not even the last window
+                self.stopping = True
+                raise
             finally:  # a capture that was cut has a last window too; one that was interrupted is not told half
                 if not self.source.live and not self.stopping:
                     for closed in self.windows.finish():
@@ -166,6 +173,7 @@ class Service:
             infos,
             self.commands,
             self.source.live,
+            self._reread is None,
             page_address(self.config.web),
         )
         self._series = self.source.series

@@ -37,7 +37,7 @@ web: {listen: "127.0.0.1:WEB_PORT"}
 class Served:
     """``netspot serve`` in ``folder``, and what it tells systemd."""
 
-    def __init__(self, folder: Path, text: str, **env: str) -> None:
+    def __init__(self, folder: Path, text: str, stdout: int = subprocess.DEVNULL, **env: str) -> None:
         self.file = folder / "netspot.yaml"
         self.web_port = free_port()
         self.text = text.replace("WEB_PORT", str(self.web_port)).replace("STATE_DIR", str(folder / "state"))
@@ -51,7 +51,7 @@ class Served:
         self._errors = (folder / "stderr").open("a+b")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "netspot", "serve", "-c", str(self.file)],
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=self._errors,
             env=os.environ | {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "600000"} | env,
         )
@@ -84,9 +84,9 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, text: str = CONFIG, mqtt_port: int = 1, **env: str) -> Iterator[Served]:
+def served(folder: Path, text: str = CONFIG, mqtt_port: int = 1, **more: Any) -> Iterator[Served]:
     text = text.replace("MQTT_HOST", "127.0.0.1").replace("MQTT_PORT", str(mqtt_port))
-    service = Served(folder, text, **env)
+    service = Served(folder, text, **more)
     try:
         yield service
     finally:
@@ -272,6 +272,18 @@ def test_a_second_service_on_the_same_folder_ends_at_once_and_says_which_has_it(
         assert sorted((tmp_path / "state").iterdir()) == files
         service.end(signal.SIGKILL)
     with served(tmp_path) as service:
+        assert service.end() == 0
+
+
+def test_a_service_goes_on_when_nothing_reads_what_it_prints(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with served(tmp_path, CONFIG.replace("exporter: {", "exporter: {console: {data: true}, "), stdout=write) as service:
+        os.close(write)
+        wait_for(lambda: "exporter console: " in service.errors, 5, "one warning")
+        before = service.status()["windows"]
+        wait_for(lambda: service.status()["windows"] > before + 3, 5, "windows go on")
+        assert service.errors.count("exporter console: ") == 1
         assert service.end() == 0
 
 

@@ -33,6 +33,7 @@ class Context:
     stats: tuple[StatInfo, ...] = ()
     commands: CommandQueue | None = None  # where requests from outside go
     live: bool = False  # True: packets arrive meanwhile, so nothing may wait for a slow reader
+    foreground: bool = False  # True: started for what it prints, not as a service
     page: str | None = None  # address of the status page, for a link to it
 
 

@@ -1,4 +1,8 @@
-"""One event in, every exporter that wants it out: none of them ever touches another."""
+"""One event in, every exporter that wants it out: none of them ever touches another.
+
+Only in the foreground, where a program without its standard output has no more to do, what the console cannot write
+ends it.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,11 @@ SWITCHES = ("data", "alarm", "host", "url")  # a section that sets one of these 
 class _Outlet:
     """One exporter, and what it failed to take."""
 
-    def __init__(self, name: str, exporter: Exporter) -> None:
+    def __init__(self, name: str, exporter: Exporter, vital: bool = False) -> None:
+        """``vital``: an event that it cannot take is an error for whoever told it."""
         self.name = name
         self.exporter = exporter
+        self.vital = vital
         self.failed = 0  # calls that raised
         self.poll = exporter.poll if isinstance(exporter, Polled) else None
 
@@ -48,7 +54,11 @@ class Exporters:
 
     def __init__(self, config: ExporterConfig, context: Context) -> None:
         self._context = context
-        self._outlets = [_Outlet(name, _build(name, config, context)) for name in EXPORTERS if _wanted(name, config)]
+        self._outlets = [
+            _Outlet(name, _build(name, config, context), vital=context.foreground and name == "console")
+            for name in EXPORTERS
+            if _wanted(name, config)
+        ]
         self._outlets += _plugged(context)
         self._polled = [outlet for outlet in self._outlets if outlet.poll]
         self._takers: dict[type, list[_Outlet]] = {}
@@ -65,7 +75,7 @@ class Exporters:
                 outlet.failure(error)
 
     def write(self, event: Event) -> None:
-        """Hand ``event`` to every exporter that takes its kind."""
+        """Hand ``event`` to every exporter that takes its kind. In the foreground, OSError without standard output."""
         kind = type(event)
         takers = self._takers.get(kind)
         if takers is None:
@@ -73,7 +83,10 @@ class Exporters:
         if takers:
             message = Message(event, self._context.node, self._context.series)
             for outlet in takers:
-                outlet.attempt(outlet.exporter.write, event, message)
+                if outlet.vital:
+                    outlet.exporter.write(event, message)
+                else:
+                    outlet.attempt(outlet.exporter.write, event, message)
 
     def poll(self) -> None:
         """To be called on every turn of the main loop."""
