@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -14,7 +13,8 @@ from typing import IO
 
 import netspot
 from netspot.config import Config
-from netspot.errors import ConfigError, NetspotError
+from netspot.ending import ended
+from netspot.errors import ConfigError
 from netspot.lean import prepare_numpy
 
 DEFAULT_FILE = Path("/etc/netspot/netspot.yaml")
@@ -112,32 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``netspot``; returns its exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
     prepare_numpy()
-    try:
-        argv, options = split_options(argv)
-        args = parser().parse_args(argv)
+
+    def command() -> int:
+        rest, options = split_options(argv)
+        args = parser().parse_args(rest)
         _log_to_stderr()
-        status = int(COMMANDS[args.command](args, options))
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
-    except NetspotError as error:
-        print(f"netspot: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return 1
-    except BrokenPipeError:  # the reader of our output has seen enough
-        _silence(sys.stdout)
-        return 128 + signal.SIGPIPE
-    except OSError as error:  # a full disk, most of all
-        print(f"netspot: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
-        _silence(sys.stdout)
-        return 1
+        return COMMANDS[args.command](args, options)
 
-
-def _silence(stream: IO[str] | None) -> None:
-    """Let what is still buffered go nowhere, so that nobody complains of it at the end."""
-    if stream is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return ended("netspot", command, interrupted=1)
 
 
 def split_options(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

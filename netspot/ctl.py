@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import re
 import shutil
 import sys
@@ -16,17 +15,24 @@ from urllib.parse import quote
 
 import netspot
 from netspot.client import STATE_DIR, Http, Mqtt, Peer, broker, find_token
-from netspot.errors import ConfigError, NetspotError
+from netspot.ending import ended
+from netspot.errors import ConfigError
 
 if TYPE_CHECKING:
     from netspot.config import MqttConfig
 
 URL = "http://127.0.0.1:11000"
 BARS = " ▁▂▃▄▅▆▇█"
+RANK = {"alarm": 0, "muted": 1, "watching": 2, "learning": 3}  # which statistics come first where room is short
+EVIDENCE = {
+    "top_src": "sources", "top_dst": "destinations", "top_port": "ports", "top_protocol": "protocols",
+    "top_mac": "hardware addresses",
+}  # fmt: skip
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 EPILOG = """\
-exit status: 0 done; 1 netspot refused or failed; 2 wrong arguments, or no token; 3 netspot cannot be reached;
-4 (status only) all is reached, and a statistic is in alarm.
+exit status: 0 done; 1 netspot refused or failed, or the output cannot be written; 2 wrong arguments, or no token;
+3 netspot cannot be reached; 4 (status only) all is reached, and a statistic is in alarm; 141 whoever read the output
+has left.
 """
 
 
@@ -64,7 +70,9 @@ def _print_status(data: Mapping[str, Any], active: Sequence[str]) -> None:
 def stats(peer: Peer, args: argparse.Namespace) -> int:
     if args.name:
         data = peer.get(f"stats/{quote(args.name, safe='')}")
-        rows = [[key, _safe(data.get(key))] for key in ("stat", "value", "unit", "down", "up", "state", "help")]
+        figures = {**data, **{key: number(data.get(key)) for key in ("value", "down", "up")}, "state": _state(data)}
+        names = {"stat": "statistic", "value": "value", "down": "low", "up": "high", "unit": "unit", "state": "state"}
+        rows = [[name, _safe(figures.get(key))] for key, name in {**names, "help": "meaning"}.items()]
     else:
         data = peer.get("stats")
         rows = [["STATISTIC", "VALUE", "LOW", "HIGH", "UNIT", "STATE"]]
@@ -86,18 +94,46 @@ def incidents(peer: Peer, args: argparse.Namespace) -> int:
     found = [data] if args.id else data["incidents"]
     if args.json:
         _print_json(data)
-    for incident in [] if args.json else found:
-        end = incident["end"] or "still going on"
-        print(f"{_safe(incident['id'])}  {incident['start']}  {end}  {_safe(incident['title'])}")
-        if args.id:
-            print(json.dumps({"stats": incident["stats"], "peak": incident["peak"], **incident["evidence"]}, indent=2))
-    if not found and not args.json:
+    elif args.id:
+        _print_table(_incident(data))
+    elif not found:
         print("no incident so far")
+    else:
+        rows = [["INCIDENT", "BEGAN", "ENDED", "WHAT"]]
+        rows += [[_safe(i["id"]), _moment(i["start"]), _moment(i["end"]), _safe(i["title"])] for i in found]
+        _print_table(rows)
     return 0
 
 
+def _incident(data: Mapping[str, Any]) -> list[list[str]]:
+    """All that is known of one, for a person."""
+    evidence, peak = dict(data["evidence"]), data["peak"]
+    usual = evidence.pop("usual", {})
+    rows = [["incident", data["id"]], ["what", data["title"]]]
+    rows += [["began", _moment(data["start"])], ["ended", _moment(data["end"])]]
+    rows += [["statistics", ", ".join(data["stats"])]]
+    if peak:
+        rows += [["strongest", f"{peak['stat']} {number(peak['value'])}, threshold {number(peak['threshold'])}"]]
+    rows += [[EVIDENCE.get(key, key), _shares(value)] for key, value in evidence.items()]
+    rows += [[f"usual {EVIDENCE.get(key, key)}", _shares(value)] for key, value in usual.items()]
+    return [[_safe(name), _safe(text)] for name, text in rows]
+
+
+def _shares(value: Any) -> str:
+    """``[["192.168.1.23", 0.94]]`` as ``192.168.1.23 94 %``; another thing as it is."""
+    try:
+        return ", ".join(f"{name} {share:.3g} %" for name, share in ((name, 100 * share) for name, share in value))
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _moment(time: str | None) -> str:
+    """``2026-11-24T08:03:28.800Z`` in a few characters less."""
+    return "still going on" if time is None else re.sub(r"(?:[.]\d+)?Z$", "Z", time.replace("T", " "))
+
+
 def watch(peer: Peer, args: argparse.Namespace) -> int:
-    """A live view: one line a statistic, its last values as bars."""
+    """A live view: one line a statistic, its last values as bars; on a terminal as many as it has room for."""
     values: dict[str, list[float | None]] = {}
     cursor, rounds, shown = "", args.count, sys.stdout.isatty()
     while rounds is None or rounds > 0:
@@ -114,22 +150,28 @@ def watch(peer: Peer, args: argparse.Namespace) -> int:
 
 
 def _view(news: Mapping[str, Any], values: dict[str, list[float | None]]) -> str:
-    width = max(20, shutil.get_terminal_size().columns)
+    size = shutil.get_terminal_size()
+    width, colours = max(20, size.columns), sys.stdout.isatty()
     bars = max(8, width - 48)
     head = news["status"]
     if news["reset"]:
         values.clear()
-    lines = [f"{_safe(head.get('node'))}  {head.get('phase')}  {head.get('packets_per_s', 0):g} packets/s"[:width], ""]
+    title = f"{_safe(head.get('node'))}  {_safe(head.get('phase'))}  {head.get('packets_per_s', 0):g} packets/s"
+    lines = [title[:width], ""]
+    stats: list[tuple[int, str]] = []
     for name, column in news["stats"].items():
         known = values.setdefault(name, [])
         known += column["v"]
         del known[:-400]
         state = column["now"][0]
-        mark = "\x1b[31m" if state == "alarm" and sys.stdout.isatty() else ""
         last = next((value for value in reversed(known) if value is not None), None)
-        text = f"{_safe(name)[:20]:20} {number(last):>10}  {sparkline(known[-bars:])}  {state}"
-        lines.append(mark + text + ("\x1b[0m" if mark else ""))
-    return "\n".join(lines)
+        text = f"{_safe(name)[:20]:20} {number(last):>10}  {sparkline(known[-bars:]):{bars}}  {_safe(state)}"[:width]
+        red = colours and state == "alarm"
+        stats.append((RANK.get(state, len(RANK)), f"\x1b[31m{text}\x1b[0m" if red else text))
+    stats.sort(key=lambda stat: stat[0])
+    room = size.lines - len(lines) - 1 if colours else len(stats)  # the cursor has the last line
+    more = [] if len(stats) <= room else [f"... and {len(stats) - max(room - 1, 0)} more"]
+    return "\n".join([*lines, *(text for _, text in stats[: room - len(more)]), *more])
 
 
 def sparkline(values: Sequence[float | None]) -> str:
@@ -179,9 +221,12 @@ def devices(peer: Peer, args: argparse.Namespace) -> int:
     if args.json:
         _print_json(data)
         return 0
+    rows = [["DEVICE", "STATE", "KIND", "ADDRESSES"]]
     for device in data["devices"]:
-        fields = device.items() if isinstance(device, dict) else [("name", device)]
-        print("  ".join(_safe(value if key == "name" else f"{key}={value}") for key, value in fields))
+        default = ["(default route)"] if device.get("default_route") else []
+        addresses = " ".join([*device.get("addresses", ()), *default])
+        rows.append([_safe(text) for text in (*(device.get(key, "-") for key in ("name", "state", "kind")), addresses)])
+    _print_table(rows)
     return 0
 
 
@@ -238,8 +283,10 @@ def seconds(text: str) -> float:
 
 
 def number(value: Any) -> str:
-    """Four significant digits, or a dash."""
-    return f"{value:.4g}" if isinstance(value, int | float) and math.isfinite(value) else "-"
+    """Four digits that count and no exponent for what is large, or a dash."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _safe(value: Any) -> str:
@@ -383,18 +430,13 @@ def _broker(args: argparse.Namespace) -> MqttConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``netspotctl``; returns its exit status."""
     args = parser().parse_args(argv)
-    try:
+
+    def command() -> int:
         if args.command in ("token", "fleet"):
             return COMMANDS[args.command][0](args)
         return COMMANDS[args.command][0](connect(args), args)
-    except NetspotError as error:
-        print(f"netspotctl: {_safe(error)}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return 0
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+    return ended("netspotctl", command, interrupted=0)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ VALUES = {"packets", "events", "snapshot", "errors", "commands", "config"}  # wh
 MAY_IMPORT = {  # part -> parts of netspot that it may know
     "packets": set(),
     "errors": set(),
+    "ending": {"errors"},
     "commands": set(),
     "events": set(),
     "snapshot": {"events"},
@@ -31,7 +32,7 @@ MAY_IMPORT = {  # part -> parts of netspot that it may know
     "observe": VALUES | {"service"},  # a type only
     "health": VALUES | {"service"},
     "client": VALUES | {"fleet", "web"},
-    "ctl": VALUES | {"client", "fleet", "web"},
+    "ctl": VALUES | {"client", "ending", "fleet", "web"},
 }
 SEE_ALL = {"service", "pipeline", "control", "page", "cli", "listing", "demo", "__main__", "__init__"}
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,7 @@ def test_stats(run):
     assert out.splitlines()[0].split() == ["STATISTIC", "VALUE", "LOW", "HIGH", "UNIT", "STATE"]
     status, out, _ = run("stats", "R_SYN")
     assert "share of TCP segments" in out
+    assert "None" not in run("stats", "UP_BYTES")[1] + run("stats", "R_SYN")[1]
     status, _, err = run("stats", "R_SIN")
     assert status == 1
     assert "there is no statistic 'R_SIN'" in err
@@ -71,10 +73,13 @@ def test_stats(run):
 
 def test_incidents(run):
     _, out, _ = run("incidents")
-    key = out.split()[0]
+    head, first = out.splitlines()[:2]
+    assert head.split() == ["INCIDENT", "BEGAN", "ENDED", "WHAT"] and first.index("port scan") == head.index("WHAT")
+    key = first.split()[0]
     assert "port scan from 192.168.1.23" in out
     _, out, _ = run("incidents", key)
-    assert '"top_src"' in out
+    assert not set("[]{}'\"") & set(out)
+    assert dict(line.split(maxsplit=1) for line in out.splitlines())["sources"] == "192.168.1.23 94 %, 192.168.1.7 3 %"
     assert json.loads(run("incidents", "--json")[1])["incidents"][0]["id"] == key
     assert run("incidents", "nope")[0] == 1
 
@@ -86,6 +91,25 @@ def test_watch_draws_sparklines(run):
     assert len(lines) == 2 + len(MADE)
     assert set(ctl.BARS[1:]) & set(lines[2])
     assert json.loads(run("watch", "-n", "1", "--json")[1])["reset"]
+
+
+def test_a_view_fits_the_terminal_with_alarms_first(monkeypatch):
+    def column(state):
+        return {"v": [1.0] * 300, "now": [state]}
+
+    states = {"QUIET": "learning", **dict.fromkeys([f"S{i}" for i in range(30)], "watching"), "LOUD": "alarm"}
+    stats = {name: column(state) for name, state in states.items()}
+    news = {"reset": True, "status": {"node": "pi", "phase": "watching"}, "stats": stats}
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for rows, columns in ((24, 80), (10, 50), (4, 20), (60, 200)):
+        monkeypatch.setenv("LINES", str(rows))
+        monkeypatch.setenv("COLUMNS", str(columns))
+        lines = ctl._view(news, {}).splitlines()
+        plain = [line.removeprefix("\x1b[31m").removesuffix("\x1b[0m") for line in lines]
+        assert len(lines) < rows and max(map(len, plain)) <= columns
+        assert (plain[2].split()[0], plain[3:][:1] and plain[3].split()[0]) in (("LOUD", "S0"), ("...", []))
+        assert plain[-1] == f"... and {len(states) - (len(lines) - 3)} more" or plain[-1].startswith("QUIET")
+    assert len(lines) == 2 + len(states)
 
 
 def test_sparkline():
@@ -121,7 +145,10 @@ def test_config(run, served):
 
 
 def test_devices_and_token(run, served):
-    assert run("devices")[1].splitlines()[0].startswith("eth0")
+    head, first, second = run("devices")[1].splitlines()
+    assert head.split() == ["DEVICE", "STATE", "KIND", "ADDRESSES"]
+    assert first.startswith("eth0    up     ethernet  192.168.1.2/24 fd00::2/64 (default route)")
+    assert second.startswith("lo      up     loopback  127.0.0.1/8")
     assert run("token")[1].strip() == served.token
 
 
@@ -174,6 +201,13 @@ def test_a_broker_address():
     assert broker("broker", "netspot", None, None).port is None
     with pytest.raises(ConfigError, match="password-file"):
         broker("broker", "netspot", None, "/nowhere")
+
+
+def test_output_that_cannot_be_written_is_an_error(served):
+    command = [sys.executable, "-m", "netspot.ctl", "--url", f"http://127.0.0.1:{served.server.port}", "stats"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=20)
+    assert (done.returncode, done.stderr) == (1, b"netspotctl: output: No space left on device\n")
 
 
 def test_times():

@@ -80,7 +80,16 @@ class Feed:
             "unmute": lambda args: self._mute(args, 0),
             "config": self._config,
             "stats": lambda args: {},
-            "devices": lambda args: [{"name": "eth0", "up": True}, {"name": "lo", "up": True}],
+            "devices": lambda args: [
+                {
+                    "name": "eth0",
+                    "state": "up",
+                    "kind": "ethernet",
+                    "addresses": ["192.168.1.2/24", "fd00::2/64"],
+                    "default_route": True,
+                },
+                {"name": "lo", "state": "up", "kind": "loopback", "addresses": ["127.0.0.1/8"], "default_route": False},
+            ],
             "health": lambda args: self.board.current.health,
         }
 

@@ -1,0 +1,42 @@
+"""How a command ends: its exit status, and what it says on standard error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import IO
+
+from netspot.errors import NetspotError
+
+
+def ended(name: str, command: Callable[[], int], interrupted: int) -> int:
+    """The exit status of ``command``; ``interrupted`` where Ctrl-C ends it.
+
+    1 where its output cannot be written, 141 as of other Unix tools where the reader of its output has left.
+    """
+    try:
+        status = command()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except NetspotError as error:
+        text = "".join(char if char.isprintable() or char == "\n" else "?" for char in str(error))
+        print(f"{name}: {text}", file=sys.stderr)  # which may quote names from elsewhere
+        return error.exit_status
+    except KeyboardInterrupt:
+        return interrupted
+    except BrokenPipeError:  # the reader of our output has seen enough
+        _silence(sys.stdout)
+        return 128 + signal.SIGPIPE
+    except OSError as error:  # a full disk, most of all
+        print(f"{name}: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        _silence(sys.stdout)
+        return 1
+
+
+def _silence(stream: IO[str] | None) -> None:
+    """Let what is still buffered go nowhere, so that nobody complains of it at the end."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
