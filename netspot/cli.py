@@ -17,6 +17,7 @@ from netspot.ending import ended
 from netspot.errors import ConfigError
 from netspot.lean import prepare_numpy
 
+OF_FILES = ("miner.home_nets",)  # what of the miner's options counts for a capture file too
 DEFAULT_FILE = Path("/etc/netspot/netspot.yaml")
 EPILOG = """\
 Any option of the configuration file may be given as --section.name VALUE, for example
@@ -177,9 +178,17 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
         "analyzer.stats": None if args.stat is None else f"[{', '.join(args.stat)}]",
         "exporter.console.data": "true" if args.verbose else None,
     }
+    ignored = ["-d"] if args.device else []
+    ignored += [f"--{key}" for key, _ in options if key.startswith("miner.") and key not in OF_FILES]
+    if args.file is not None and ignored:
+        raise ConfigError(
+            f"{', '.join(ignored)}: for an interface, and -f {args.file} reads a file; leave one of them away"
+        )
     # What the service has learned, and its incidents, are no business of a run in the terminal.
     own = [("state.dir", "null")] if "state.dir" not in dict(options) else []
     config = _configuration(args.config, [(k, v) for k, v in given.items() if v is not None] + own + options)
+    if args.file is not None and config.miner.filter.strip():
+        _say(f"netspot: warning: miner.filter is for interfaces; all packets of {args.file} are counted")
     with ExitStack() as stack:
 
         def observers(service: Service) -> list[Observer]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspot.errors import NetspotError
-from netspot.events import Alarm, Event, Sample, Window
+from netspot.events import Alarm, Event, Sample, Window, counted
 from netspot.packets import ACK, FIN, PSH, RST, SYN, PacketBatch
 
 Ints = NDArray[np.int64]
@@ -290,7 +290,7 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
     with tempfile.TemporaryDirectory(prefix="netspot-demo-") as folder:
         path = Path(keep) if keep else Path(folder) / "demo.pcap"
         count = write_capture(path, seed)
-        _say(f"{count:,} packets of {MINUTES} minutes, seed {seed}, at {speed:.0f} times real time")
+        _say(f"{counted(count, 'packet')} of {MINUTES} minutes, seed {seed}, at {speed:.0f} times real time")
         if broker:
             _say(f"messages go to the broker {broker}, below netspot/demo; what it retains is cleared at the end")
         if config.web.listen:

@@ -115,6 +115,11 @@ def iso(time_ns: int) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 packet``, ``1,200 packets``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def message(event: Event, node: str, series: str) -> dict[str, Any]:
     """``event`` as the JSON object that all exporters send; NaN and infinities are None.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import netspot
-from netspot.events import Event, Health, Window, iso
+from netspot.events import Event, Health, Window, counted, iso
 
 if TYPE_CHECKING:
     from netspot.service import Service
@@ -44,7 +44,7 @@ class HealthCheck:
         text = f"{figures['phase']} on {', '.join(figures['interfaces'])}"
         if figures["phase"] == "learning":
             text = f"learning {figures['learned']} of {figures['needed']} windows on {', '.join(figures['interfaces'])}"
-        return f"{text}, {figures['captured']} packets, {figures['dropped']} dropped"
+        return f"{text}, {counted(figures['captured'], 'packet')}, {figures['dropped']:,} dropped"
 
     def step(self, window: Window, events: Sequence[Event]) -> list[Event]:
         """``events``, and a Health where one is due."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
-from netspot.events import Alarm, Event, Sample, Window, iso
+from netspot.events import Alarm, Event, Sample, Window, counted, iso
 
 if TYPE_CHECKING:
     from netspot.service import Service
@@ -77,11 +77,11 @@ class Progress:
     def _text(self, window: Window, health: Mapping[str, Any], elapsed_s: float) -> str:
         learned, needed = self._service.analyzer.progress
         phase = f"learning {learned} of {needed} windows" if learned < needed else "watching"
-        rate = f"{int(self._packets):,} packets, {self._packets / max(elapsed_s, 1e-3):,.0f}/s"
+        rate = f"{counted(int(self._packets), 'packet')}, {self._packets / max(elapsed_s, 1e-3):,.0f}/s"
         progress = getattr(self._service.source, "progress", None)
         done, total = progress() if progress else (0, None)
         if not total:
-            return f"{iso(window.end_ns)[11:19]}  {rate}  {phase}"
+            return f"{iso(window.end_ns)[11:19]}Z  {rate}  {phase}"
         share = min(1.0, done / total)
         bar = "█" * round(BAR * share) + "░" * (BAR - round(BAR * share))
         return f"{bar} {share:4.0%}  {rate}  {phase}"
@@ -114,13 +114,13 @@ class Summary:
             return f"{service.source.series}: no packets"
         cpu_s = time.process_time() - self._cpu_s
         lines = [
-            f"{service.source.series}: {self._packets:,} packets, {self._bytes / 1e6:,.1f} MB"
-            f" in {self._windows:,} windows, {iso(self._begin_ns)} to {iso(self._end_ns)}",
+            f"{service.source.series}: {counted(self._packets, 'packet')}, {self._bytes / 1e6:,.1f} MB"
+            f" in {counted(self._windows, 'window')}, {iso(self._begin_ns)} to {iso(self._end_ns)}",
             f"took {time.monotonic() - self._started_s:.1f} s, {cpu_s:.2f} s of CPU:"
             f" {self._packets / max(cpu_s, 1e-3):,.0f} packets a CPU second",
         ]
         if self._dropped:
-            lines.append(f"{self._dropped:,} packets were lost by the kernel before they could be counted")
+            lines.append(f"{counted(self._dropped, 'packet')} lost by the kernel before they could be counted")
         lines.append("alarms: " + (", ".join(f"{stat} {n}" for stat, n in self._alarms.most_common()) or "none"))
         learned, needed = service.analyzer.progress
         if learned < needed:

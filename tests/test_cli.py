@@ -54,6 +54,13 @@ def test_run_prints_one_json_line_a_statistic_and_window_in_a_pipe(capture: Path
     assert b"20 packets" in done.stderr
 
 
+def test_a_person_reads_one_packet_in_one_window_and_in_which_zone(tmp_path: Path) -> None:
+    path = tmp_path / "one.pcap"
+    path.write_bytes(f.pcap(*(column[:1] for column in traffic())))
+    done = netspot("run", "-f", str(path))
+    assert b"1 packet, 0.0 MB in 1 window, 2023-11-14T22:13:20.000Z to 2023-11-14T22:13:21.000Z" in done.stderr
+
+
 def test_the_period_cuts_the_windows(capture: Path) -> None:
     done = netspot("run", "-f", str(capture), "-s", "R_SYN", "-v", "-p", "500ms")
     assert [line["value"] for line in lines(done.stdout) if line["kind"] == "stat"] == [0.5, 0.0] * 5
@@ -128,6 +135,8 @@ def test_time_that_jumps_by_years_is_no_error(tmp_path: Path) -> None:
         (["run", "-f", "/nowhere/x.pcap"], b"/nowhere/x.pcap"),
         (["run", "-s", "R_SYM", "-f", "x"], b"R_SYN"),
         (["run", "-p", "fast", "-f", "x"], b"fast"),
+        (["run", "-d", "eth0", "-f", "x"], b"-d: for an interface, and -f x reads a file"),
+        (["run", "--miner.filter", "tcp", "-f", "x"], b"--miner.filter: for an interface"),
         (["run", "--miner.ring_mub", "4"], b"ring_mib"),
         (["run", "--spot.q"], b"--spot.q"),
         (["check", "/nowhere/netspot.yaml"], b"/nowhere/netspot.yaml"),

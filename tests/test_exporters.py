@@ -137,6 +137,7 @@ def test_console_speaks_to_people_on_a_terminal():
     assert Sample not in console.kinds
     console.write(ALARM, message(ALARM))
     assert "ALARM" in out.getvalue() and "R_SYN 0.71 above 0.093" in out.getvalue()
+    assert "\x1b[2m10:00:01.000Z\x1b[0m" in human(SAMPLE)
     assert "learning 3/1000" in human(replace(SAMPLE, state="learning", learned=3))
     assert "back within" in human(replace(ALARM, event_type="cleared"))
     assert "\x1b]0;" not in human(replace(INCIDENT, title="\x1b]0;evil\x07"))

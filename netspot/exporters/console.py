@@ -57,7 +57,7 @@ class ConsoleExporter:
 
 def human(event: Event) -> str:
     """``event`` as one line for a person, coloured where it matters."""
-    clock = f"{DIM}{iso(event.time_ns)[11:23]}{PLAIN}"
+    clock = f"{DIM}{iso(event.time_ns)[11:]}{PLAIN}"
     match event:
         case Sample():
             limits = f"{DIM}[{_number(event.down)} .. {_number(event.up)}]{PLAIN}"
