@@ -44,7 +44,7 @@ class CountersCsv:
 
 
 class Progress:
-    """One line on a terminal: how much of a capture is done, or what an interface brings."""
+    """One line on a terminal: how much of a capture is read, or, where that says nothing, its clock."""
 
     def __init__(self, terminal: IO[str], service: Service) -> None:
         self._terminal, self._service = terminal, service
@@ -80,9 +80,9 @@ class Progress:
         rate = f"{counted(int(self._packets), 'packet')}, {self._packets / max(elapsed_s, 1e-3):,.0f}/s"
         progress = getattr(self._service.source, "progress", None)
         done, total = progress() if progress else (0, None)
-        if not total:
-            return f"{iso(window.end_ns)[11:19]}Z  {rate}  {phase}"
-        share = min(1.0, done / total)
+        if not total or done >= total:  # all is in memory, and may still hold days: their clock moves
+            return f"{iso(window.end_ns)[:19].replace('T', ' ')}Z  {rate}  {phase}"
+        share = done / total
         bar = "█" * round(BAR * share) + "░" * (BAR - round(BAR * share))
         return f"{bar} {share:4.0%}  {rate}  {phase}"
 

@@ -11,11 +11,13 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from netspot.config import load
 from netspot.events import Window
+from netspot.observe import Progress
 from netspot.packets import ACK, SYN
 from netspot.service import Service, open_source
 from tests import frames as f
@@ -255,3 +257,20 @@ def test_an_interrupted_run_tells_each_window_once(capture: Path) -> None:
     service = Service(load(None), open_source(str(capture)), observers=lambda _: [Interrupts()])
     service.run()
     assert starts == [T0]
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "begins"),
+    [
+        (25, 100, "██████░░░░░░░░░░░░░░░░░░  25%  12 packets"),
+        (100, 100, "2023-11-14 22:13:21Z  12 packets"),  # a small file, read at once
+        (100, None, "2023-11-14 22:13:21Z  12 packets"),  # standard input
+    ],
+)
+def test_the_progress_line_says_how_far_it_is(done: int, total: int | None, begins: str) -> None:
+    source = SimpleNamespace(progress=lambda: (done, total))
+    service = SimpleNamespace(source=source, analyzer=SimpleNamespace(progress=(10, 10)))
+    near, far = os.openpty()
+    with open(far, "w") as terminal, Progress(terminal, service) as progress:  # noqa: PTH123
+        progress.step(Window(T0, T0 + 10**9, {"PKTS": 12}, 0, 1.0), [], [], {})
+    assert os.read(near, 1000).decode().lstrip("\r\x1b[K").startswith(begins)
