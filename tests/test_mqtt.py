@@ -104,6 +104,28 @@ def test_every_topic_with_its_qos_and_retain_flag(server, made, protocol):
         }
 
 
+def test_the_state_of_the_node_is_told_once_a_window_with_its_title(server, made):
+    names = ["R_SYN", "TRAFFIC", "R_ACK", "R_ICMP"]
+
+    def window(time_ns: int, **more) -> list[Sample]:
+        return [replace(SAMPLE, stat=name, time_ns=time_ns, **more) for name in names]
+
+    with listening(server.port, "netspot/pi/alarm") as listener:
+        exporter = made(config(server.port))
+        connected(exporter)
+        exporter._tidy()  # which tells all again
+        wait_for(lambda: listener.of("netspot/pi/alarm"))
+        before = len(listener.of("netspot/pi/alarm"))
+        write(exporter, *window(T), *[replace(ALARM, stat=name) for name in names], INCIDENT)
+        write(exporter, *window(T + 10**9, muted=True))  # "mute all"
+        late = T + 2 * 10**9  # two windows in one turn of the main loop
+        ends = [replace(ALARM, stat=name, event_type="cleared", time_ns=late) for name in names]
+        write(exporter, *window(late), *ends, *window(late + 10**9), ALARM)
+        time.sleep(0.3)
+        told = [(s["title"], len(s["stats"]), len(s["muted"])) for s in listener.of("netspot/pi/alarm")[before:]]
+        assert told == [("port scan", 4, 0), ("port scan", 4, 4), ("port scan", 0, 0), ("port scan", 1, 0)]
+
+
 def test_samples_and_thresholds_are_throttled(server, made):
     with listening(server.port, "netspot/#") as listener:
         exporter = made(config(server.port, stat_every_s=0.5))

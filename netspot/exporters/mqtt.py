@@ -41,6 +41,8 @@ class MqttExporter:
         self.base = f"{config.base}/{context.node}"
         self._client_id = config.client_id or f"netspot-{context.node}"
         self._node = NodeState()
+        self._node_news = False  # to be told when all of the window is known
+        self._window_ns = 0  # its end [ns since epoch]
         self._thresholds: dict[str, str] = {}  # newest message by statistic
         self._stats: dict[str, Message] = {}  # newest sample by statistic
         self._stat_due_s: dict[str, float] = {}  # monotonic
@@ -75,22 +77,24 @@ class MqttExporter:
             case Alarm():
                 self._delivery.keep(f"{self.base}/alarm/{topic_level(event.stat)}", message)
                 self._node.alarm(event, message)
-                self._tell_node()
+                self._node_news = True
             case Incident():
                 self._delivery.keep(f"{self.base}/incident", message)
                 self._node.incident(event)
-                self._tell_node()
+                self._node_news = True
             case Health():
                 self._health(event, message)
-        self.poll()
+        self._send()
 
     def _sample(self, event: Sample, message: Message) -> None:
+        if event.time_ns != self._window_ns:
+            self._window_ns = event.time_ns
+            self._tell_news()
         now_s, every_s = time.monotonic(), self._config.stat_every_s
         if event.state == "alarm" and event.stat not in self._stats:
             self._node.active.setdefault(event.stat, event.time_ns)  # it began before this exporter did
         self._stats[event.stat] = message
-        if self._node.muted(event.stat, event.muted or event.state == "muted"):
-            self._tell_node()
+        self._node_news |= self._node.muted(event.stat, event.muted or event.state == "muted")
         if now_s >= self._stat_due_s.get(event.stat, 0.0) and self._link.session:
             self._stat_due_s[event.stat] = now_s + every_s * 0.95  # windows do not close to the millisecond
             self._unsent += not self._link.send(
@@ -121,11 +125,20 @@ class MqttExporter:
             text = encode({**self._newest_health, "spool": len(self._delivery), "mqtt": self.health()})
             self._link.send(f"{self.base}/health", text, 0, True)
 
+    def _tell_news(self) -> None:
+        if self._node_news:
+            self._tell_node()
+
     def _tell_node(self) -> None:
+        self._node_news = False
         self._link.send(f"{self.base}/alarm", self._node.json(), 1, True)
 
     def poll(self) -> None:
-        """Send what waits; called after every alarm and on every turn of the main loop."""
+        self._tell_news()  # after a window: with its title, and once
+        self._send()
+
+    def _send(self) -> None:
+        """Send what waits; after every alarm, and on every turn of the main loop."""
         self._link.nudge()
         now_s = time.monotonic()
         if self._delivery.poll():
@@ -223,6 +236,7 @@ class MqttExporter:
         }  # fmt: skip
 
     def close(self) -> None:
+        self._tell_news()
         until_s = time.monotonic() + 0.7
         while len(self._delivery) and self._link.alive and time.monotonic() < until_s:
             self.poll()
