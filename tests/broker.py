@@ -164,6 +164,13 @@ def _decoded(payload: str) -> object:
         return payload
 
 
+PUBLISH = ("mosquitto_pub", "-h", "127.0.0.1")  # by its address: a bare system has no name for it
+
+
+def publish(port: int, topic: str, payload: str, *options: str) -> None:
+    subprocess.run([*PUBLISH, "-p", str(port), "-t", topic, "-m", payload, *options], check=True)
+
+
 @contextmanager
 def listening(port: int, *topics: str, options: tuple[str, ...] = ()) -> Iterator[Listener]:
     listener = Listener(port, *topics, options=options)

@@ -22,7 +22,7 @@ from netspot.exporters.client import PAHO_2
 from netspot.exporters.link import Link
 from netspot.exporters.mqtt import MqttExporter
 from netspot.exporters.talk import Presence
-from tests.broker import broker, free_port, listening, needs_mosquitto, wait_for
+from tests.broker import broker, free_port, listening, needs_mosquitto, publish, wait_for
 from tests.test_mqtt import ALARM, CONTEXT, INCIDENT, config, connected, drained, numbered, write
 
 pytestmark = [
@@ -282,7 +282,7 @@ def test_the_network_thread_survives_bugs_and_is_started_again(tmp_path, caplog)
         exporter._link.subscriptions += ("netspot/bug",)
         exporter.start()
         connected(exporter)
-        subprocess.run(["mosquitto_pub", "-p", str(server.port), "-t", "netspot/bug", "-m", "x"], check=True)
+        publish(server.port, "netspot/bug", "x")
         wait_for(lambda: "could not be handled" in caplog.text)
         write(exporter, ALARM)
         drained(exporter)

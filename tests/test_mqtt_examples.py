@@ -17,7 +17,7 @@ import yaml
 
 from netspot.config import HomeAssistantConfig
 from netspot.exporters.mqtt import MqttExporter
-from tests.broker import Broker, broker, free_port, listening, needs_mosquitto, wait_for
+from tests.broker import Broker, broker, free_port, listening, needs_mosquitto, publish, wait_for
 from tests.homeassistant import HomeAssistant, needs_homeassistant
 from tests.test_mqtt import ALARM, CONTEXT, INCIDENT, SAMPLE, config, connected, drained, write
 
@@ -79,9 +79,7 @@ def test_the_mosquitto_example_lets_no_node_speak_for_another(secured):
             "netspot/attic/request/stop",
         ):
             login = ("--cafile", ca, "-u", "pi", "-P", passwords["pi"])
-            subprocess.run(
-                ["mosquitto_pub", "-p", str(server.port), *login, "-q", "1", "-t", topic, "-m", "x"], check=True
-            )
+            publish(server.port, topic, "x", *login, "-q", "1")
         time.sleep(0.2)
         assert not [m for m in listener.messages if "attic" in m["topic"]]
         exporter.close()
@@ -107,10 +105,7 @@ def test_the_bridge_example_brings_alarms_of_a_site_to_headquarters(tmp_path):
                 wait_for(lambda: listener.of("netspot/pi/alarm/R_SYN") and listener.of("netspot/pi/incident"))
                 assert listener.of("netspot/pi/status")[-1] == "online"
             with listening(north.port, "netspot/pi/request/#") as below:
-                subprocess.run(
-                    ["mosquitto_pub", "-p", str(head.port), "-q", "1", "-t", "netspot/pi/request/health", "-m", "{}"],
-                    check=True,
-                )
+                publish(head.port, "netspot/pi/request/health", "{}", "-q", "1")
                 wait_for(lambda: below.messages)
             head.kill()  # the line is down: alarms of that time follow
             write(exporter, *[replace(ALARM, seq=number) for number in range(100, 120)])

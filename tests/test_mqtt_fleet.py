@@ -21,7 +21,7 @@ from netspot.exporters.fanout import Exporters
 from netspot.exporters.mqtt import MqttExporter
 from netspot.exporters.requests import REQUEST_BYTES, parse
 from netspot.fleet import Fleet, Node, kind_of, merged, only_node, request, show
-from tests.broker import broker, listening, needs_mosquitto, wait_for
+from tests.broker import PUBLISH, broker, listening, needs_mosquitto, publish, wait_for
 from tests.test_mqtt import ALARM, CONTEXT, INCIDENT, config, connected, write
 
 
@@ -66,10 +66,6 @@ def obeying(port: int, name: str = "pi", **more):
         stop.set()
         loop.join()
         exporter.close()
-
-
-def pub(port: int, topic: str, payload: str, *options: str) -> None:
-    subprocess.run(["mosquitto_pub", "-p", str(port), "-t", topic, "-m", payload, *options], check=True)
 
 
 @needs_mosquitto
@@ -127,7 +123,7 @@ def test_a_request_that_rebuilds_the_exporters_is_answered(server, protocol, aft
     with rebuilding(settings, settings if after == "same" else replace(settings, host=None)) as running:
         wait_for(lambda: running[0].health()["mqtt"]["connected"], what="connected")
         with listening(server.port, "netspot/pi/response/#") as listener:
-            pub(server.port, "netspot/pi/request/config", '{"transaction": 1}')
+            publish(server.port, "netspot/pi/request/config", '{"transaction": 1}')
             wait_for(lambda: listener.of("netspot/pi/response/config"), what="answered")
             answer = {"status": "ok", "data": {"changed": True}, "transaction": 1}
             assert listener.of("netspot/pi/response/config") == [answer]
@@ -139,15 +135,15 @@ def test_a_request_that_rebuilds_the_exporters_is_answered(server, protocol, aft
 @needs_mosquitto
 def test_bad_requests_get_an_answer_or_nothing(server):
     with obeying(server.port) as (_, done), listening(server.port, "netspot/pi/response/#", "else/#") as listener:
-        pub(server.port, "netspot/pi/request/stats", "{")
-        pub(server.port, "netspot/pi/request/stats", "[1]")
-        pub(server.port, "netspot/pi/request/stats", '{"transaction": {"a": 1}}')
-        pub(server.port, "netspot/pi/request/stats", "")
+        publish(server.port, "netspot/pi/request/stats", "{")
+        publish(server.port, "netspot/pi/request/stats", "[1]")
+        publish(server.port, "netspot/pi/request/stats", '{"transaction": {"a": 1}}')
+        publish(server.port, "netspot/pi/request/stats", "")
         wait_for(lambda: len(listener.messages) == 4)
         answers = listener.of("netspot/pi/response/stats")
         assert [a["status"] for a in answers] == ["error"] * 3 + ["ok"]
         assert "JSON object" in answers[0]["error"] and "transaction" in answers[2]["error"]
-        pub(server.port, "netspot/pi/request/stats", "{}", "-r")  # retained later: only the live copy counts
+        publish(server.port, "netspot/pi/request/stats", "{}", "-r")  # retained later: only the live copy counts
         wait_for(lambda: len(done) == 2)
     with obeying(server.port) as (_, done):
         time.sleep(0.3)
@@ -162,7 +158,7 @@ def test_response_topic_and_correlation_data_of_version_5(server):
         listening(server.port, "else/#", "netspot/pi/#", options=("-V", "5")) as heard,
     ):
         data = ("-D", "publish", "correlation-data", "abc")
-        pub(server.port, "netspot/pi/request/stats", '{"transaction":7}', *options, "else/answers", *data)
+        publish(server.port, "netspot/pi/request/stats", '{"transaction":7}', *options, "else/answers", *data)
         wait_for(lambda: heard.of("else/answers"))
         assert heard.of("else/answers")[0] == {
             "status": "ok",
@@ -171,7 +167,7 @@ def test_response_topic_and_correlation_data_of_version_5(server):
         }
         found = next(m for m in heard.messages if m["topic"] == "else/answers")
         assert found.get("properties", {}).get("correlation-data", "abc") == "abc"
-        pub(server.port, "netspot/pi/request/stats", "", *options, "netspot/pi/status")  # in this node's name: no
+        publish(server.port, "netspot/pi/request/stats", "", *options, "netspot/pi/status")  # in this node's name: no
         wait_for(lambda: heard.of("netspot/pi/response/stats"))
         assert set(map(str, heard.of("netspot/pi/status"))) <= {"online"}
 
@@ -185,7 +181,7 @@ def test_a_flood_of_requests_costs_nothing(server):
     with listening(server.port, "netspot/pi/response/#") as heard:
         script = "".join("{}\n" for _ in range(500))
         subprocess.run(
-            ["mosquitto_pub", "-p", str(server.port), "-t", "netspot/pi/request/stats", "-l"],
+            [*PUBLISH, "-p", str(server.port), "-t", "netspot/pi/request/stats", "-l"],
             input=script,
             text=True,
             check=True,
@@ -263,10 +259,10 @@ def test_incidents_of_one_kind_within_a_minute_are_one():
 
 @needs_mosquitto
 def test_hostile_nodes_do_not_break_the_view(server):
-    pub(server.port, "netspot/a/alarm", '{"active":true,"title":"\\u001b]0;x\\u0007"}', "-r")
-    pub(server.port, "netspot/b/health", "[1,2", "-r")
-    pub(server.port, "netspot/c/alarm", '{"active":true,"since":"yesterday","stats":7,"title":["x"]}', "-r")
-    pub(server.port, "netspot/d/health", '{"time_ns":"soon","phase":{"a":1}}', "-r")
+    publish(server.port, "netspot/a/alarm", '{"active":true,"title":"\\u001b]0;x\\u0007"}', "-r")
+    publish(server.port, "netspot/b/health", "[1,2", "-r")
+    publish(server.port, "netspot/c/alarm", '{"active":true,"since":"yesterday","stats":7,"title":["x"]}', "-r")
+    publish(server.port, "netspot/d/health", '{"time_ns":"soon","phase":{"a":1}}', "-r")
     out = io.StringIO()
     show(config(server.port), out=out)
     assert "\x1b" not in out.getvalue() and len(out.getvalue().splitlines()) == 5

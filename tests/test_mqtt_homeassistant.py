@@ -22,7 +22,7 @@ from netspot.exporters.base import StatInfo
 from netspot.exporters.homeassistant import Discovery, ha_remove
 from netspot.exporters.mqtt import MqttExporter
 from netspot.exporters.talk import Incoming
-from tests.broker import broker, listening, needs_mosquitto, wait_for
+from tests.broker import broker, listening, needs_mosquitto, publish, wait_for
 from tests.homeassistant import HomeAssistant, needs_homeassistant
 from tests.test_mqtt import ALARM, CONTEXT, HEALTH, INCIDENT, SAMPLE, config, connected, write
 
@@ -116,9 +116,7 @@ def test_birth_is_answered_with_discovery_then_online_then_states(server, monkey
         wait_for(lambda: listener.messages)
         time.sleep(0.1)
         known = len(listener.messages)  # what is retained
-        subprocess.run(
-            ["mosquitto_pub", "-p", str(server.port), "-t", "homeassistant/status", "-m", "online"], check=True
-        )
+        publish(server.port, "homeassistant/status", "online")
         states = {f"netspot/pi/{name}" for name in ("alarm", "health", "stat/R_SYN", "threshold/R_SYN")}
         birth = ["homeassistant/device/netspot_pi/config", "netspot/pi/status"]
 

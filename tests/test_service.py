@@ -262,6 +262,7 @@ def test_a_reload_ends_what_was_open(tmp_path: Path) -> None:
 
 def test_a_second_service_on_the_same_folder_ends_at_once_and_says_which_has_it(tmp_path: Path) -> None:
     with served(tmp_path) as service:
+        wait_for(lambda: (tmp_path / "state" / state.FILE).exists(), 5, "the first save")
         files = sorted((tmp_path / "state").iterdir())
         again = subprocess.run(
             [sys.executable, "-m", "netspot", "serve", "-c", str(service.file)], capture_output=True, timeout=20

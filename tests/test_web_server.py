@@ -52,14 +52,16 @@ def say(port, data, timeout=5.0):
     ("text", "expected"),
     [
         ("127.0.0.1:11000", (socket.AF_INET, ("127.0.0.1", 11000))),
-        ("localhost:80", (socket.AF_INET, ("127.0.0.1", 80))),
+        ("pi.lan:80", (socket.AF_INET, ("192.0.2.1", 80))),
         (":80", (socket.AF_INET, ("0.0.0.0", 80))),
         ("[::1]:80", (socket.AF_INET6, ("::1", 80))),
         ("[::]:80", (socket.AF_INET6, ("::", 80))),
         ("unix:/run/netspot/web.sock", (socket.AF_UNIX, "/run/netspot/web.sock")),
     ],
 )
-def test_listen(text, expected):
+def test_listen(text, expected, monkeypatch):
+    resolve = socket.gethostbyname  # which takes an address for itself
+    monkeypatch.setattr(socket, "gethostbyname", lambda name: "192.0.2.1" if name == "pi.lan" else resolve(name))
     assert parse_listen(text) == expected
 
 
