@@ -26,7 +26,7 @@ Any option of the configuration file may be given as --section.name VALUE, for e
 
 exit status: 0 all went well, or Ctrl-C ended it; 1 interrupted before it began, or its output cannot be written;
 2 wrong arguments, configuration, device or file; 3 the capture file was cut in the middle, all whole packets before
-were counted; 141 whoever read its output has left.
+were counted, or the broker does not answer (ha-remove only); 141 whoever read its output has left.
 """
 
 
@@ -91,9 +91,15 @@ def _serve_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def _demo_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--seed", type=int, default=1, help="another seed makes another network (default: %(default)s)")
+    sub.add_argument("--seed", type=_seed, default=1, help="another seed makes another network (default: %(default)s)")
     sub.add_argument("--stay", action="store_true", help="keep serving the page when the demo is over, until Ctrl-C")
     sub.add_argument("--keep", metavar="FILE.pcap", help="keep the synthetic capture in this file")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number, 0 or more")
+    return int(text)
 
 
 def _ls_arguments(sub: argparse.ArgumentParser) -> None:
@@ -194,7 +200,8 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
         def observers(service: Service) -> list[Observer]:
             """Made when the source is open: a capture that cannot be read leaves older results alone."""
             summary = Summary()
-            stack.push(lambda kind, error, _: None if isinstance(error, OSError) else _say(summary.text(service)))
+            silent = (OSError, ConfigError)  # nobody reads on, or nothing has begun
+            stack.push(lambda kind, error, _: None if isinstance(error, silent) else _say(summary.text(service)))
             several: list[Observer] = [summary]
             if args.counters:
                 several.append(CountersCsv(stack.enter_context(_new_file("--counters", args.counters, taken))))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from netspot.commands import CommandError
-from netspot.errors import ConfigError, NetspotError
+from netspot.errors import ConfigError, NetspotError, Unreachable
 from netspot.web.access import read_token, token_paths
 
 if TYPE_CHECKING:
@@ -27,12 +27,6 @@ class Refused(NetspotError):
     """The service answered, and would not."""
 
     exit_status = 1
-
-
-class Unreachable(NetspotError):
-    """There was no answer."""
-
-    exit_status = 3
 
 
 class Peer(Protocol):

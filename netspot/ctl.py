@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import re
 import shutil
@@ -430,6 +431,7 @@ def _broker(args: argparse.Namespace) -> MqttConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``netspotctl``; returns its exit status."""
     args = parser().parse_args(argv)
+    logging.getLogger("netspot").addHandler(logging.NullHandler())  # what matters here is told as an error
 
     def command() -> int:
         if args.command in ("token", "fleet"):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.errors import NetspotError
+from netspot.errors import ConfigError, NetspotError
 from netspot.events import Alarm, Event, Sample, Window, counted
 from netspot.packets import ACK, FIN, PSH, RST, SYN, PacketBatch
 
@@ -289,7 +289,10 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
     page, board = Page(), Scoreboard()
     with tempfile.TemporaryDirectory(prefix="netspot-demo-") as folder:
         path = Path(keep) if keep else Path(folder) / "demo.pcap"
-        count = write_capture(path, seed)
+        try:
+            count = write_capture(path, seed)
+        except OSError as error:
+            raise ConfigError(f"{f'--keep {keep}' if keep else folder}: {error.strerror}") from None
         _say(f"{counted(count, 'packet')} of {MINUTES} minutes, seed {seed}, at {speed:.0f} times real time")
         if broker:
             _say(f"messages go to the broker {broker}, below netspot/demo; what it retains is cleared at the end")

@@ -17,6 +17,12 @@ class SourceError(NetspotError):
     """A device or a capture file that cannot be read."""
 
 
+class Unreachable(NetspotError):
+    """A netspot, or a broker, that does not answer somebody who waits for it."""
+
+    exit_status = 3
+
+
 class CutCapture(SourceError):
     """The capture file ends, or breaks, in the middle: all whole packets before that place have been delivered."""
 

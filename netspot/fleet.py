@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from netspot.commands import CommandError
 from netspot.config import MqttConfig
-from netspot.errors import NetspotError
+from netspot.errors import NetspotError, Unreachable
 from netspot.events import encode
 from netspot.exporters.link import Link
 from netspot.exporters.talk import Incoming
@@ -49,7 +49,7 @@ def request(
         link.send(f"{base}/request/{command}", encode({**(args or {}), "transaction": transaction}), 1)
         answer = answers.get(timeout=timeout_s)
     except queue.Empty:
-        raise NetspotError(
+        raise Unreachable(
             f"node {node} did not answer within {timeout_s:g} s: is it online (netspotctl --mqtt {config.host} fleet), "
             f"and does it obey requests (mqtt.commands)?"
         ) from None

@@ -13,7 +13,7 @@ from netspot.analyzer import stats as statistics
 from netspot.analyzer.evidence import Names
 from netspot.analyzer.mute import rules
 from netspot.analyzer.stats import PROFILES, Stat
-from netspot.config import Config, node_name, place, raise_all, wrong_names
+from netspot.config import Config, located, node_name, place, raise_all, wrong_names
 from netspot.errors import ConfigError, NetspotError
 from netspot.miner import counters as counting
 from netspot.miner.counters import WINDOW_COUNTERS, Counter, CounterBank
@@ -86,7 +86,7 @@ def _attempt(config: Config, mistakes: list[str], call: Callable[..., T], *args:
         return call(*args)
     except NetspotError as error:
         path = re.split("[ :]", str(error), maxsplit=1)[0]
-        mistakes.append(f"{place(config, path)}: {error}")
+        mistakes.append(located(place(config, path), str(error)))
         return None
 
 

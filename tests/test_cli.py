@@ -137,6 +137,9 @@ def test_time_that_jumps_by_years_is_no_error(tmp_path: Path) -> None:
         (["run", "-f", "/nowhere/x.pcap"], b"/nowhere/x.pcap"),
         (["run", "-s", "R_SYM", "-f", "x"], b"R_SYN"),
         (["run", "-p", "fast", "-f", "x"], b"fast"),
+        (["run", "-f", "CAPTURE", "--counters", "/nowhere/x.csv"], b"--counters /nowhere/x.csv: No such file"),
+        (["demo", "--keep", "/nowhere/x.pcap"], b"--keep /nowhere/x.pcap: No such file"),
+        (["run", "-f", "x", "--counters.X", "tcp &"], b"netspot: --counters.X: 'tcp &', column 5"),
         (["run", "-d", "eth0", "-f", "x"], b"-d: for an interface, and -f x reads a file"),
         (["run", "--miner.filter", "tcp", "-f", "x"], b"--miner.filter: for an interface"),
         (["run", "--miner.ring_mub", "4"], b"ring_mib"),
@@ -144,8 +147,8 @@ def test_time_that_jumps_by_years_is_no_error(tmp_path: Path) -> None:
         (["check", "/nowhere/netspot.yaml"], b"/nowhere/netspot.yaml"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_with_what_is_accepted(args: list[str], says: bytes) -> None:
-    done = netspot(*args)
+def test_a_mistake_is_told_in_one_line_with_what_is_accepted(args: list[str], says: bytes, capture: Path) -> None:
+    done = netspot(*(str(capture) if arg == "CAPTURE" else arg for arg in args))
     assert done.returncode == 2
     assert says in done.stderr and b"Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1

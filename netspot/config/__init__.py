@@ -1,7 +1,7 @@
 """The configuration: YAML, environment and command line -> frozen dataclasses. Nothing else reads them."""
 
 from netspot.config.addresses import split_address
-from netspot.config.build import place, raise_all
+from netspot.config.build import located, place, raise_all
 from netspot.config.change import changed, save, to_dict
 from netspot.config.checks import node_name, warnings, wrong_names
 from netspot.config.load import load, parse
@@ -41,6 +41,7 @@ __all__ = [
     "changed",
     "defaults",
     "load",
+    "located",
     "node_name",
     "parse",
     "place",

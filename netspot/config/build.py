@@ -96,6 +96,11 @@ def place(config: Config, *paths: str) -> str:
     return "configuration"
 
 
+def located(where: str, text: str) -> str:
+    """An error, which begins with its option, behind its place; on the command line the option is the place."""
+    return f"--{text}" if where.startswith("--") else f"{where}: {text}"
+
+
 def _part(given: Given, path: list[str]) -> Given:
     """What ``path`` leads to in a value of a file, as far as it leads."""
     key, *rest = path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from netspot.config.build import place
+from netspot.config.build import located, place
 from netspot.config.kinds import did_you_mean
 from netspot.config.options import Config
 from netspot.config.tree import Mistakes
@@ -43,13 +43,13 @@ def wrong_names(config: Config, stats: Iterable[str], counters: Iterable[str]) -
         if "stat" in rule
     ]
     mistakes = [
-        f"{where}: {path}: no statistic is called {name}; {did_you_mean(name, known, SEE_LS)}"
+        located(where, f"{path}: no statistic is called {name}; {did_you_mean(name, known, SEE_LS)}")
         for path, name, where in used
         if name not in known and name.partition("@")[0] not in known
     ]
     for path, own, taken in (("counters", config.counters, {*counters}), ("stats", config.stats, {*stats})):
         mistakes += [
-            f"{place(config, f'{path}.{name}')}: {path}.{name}: netspot has one of that name; take another"
+            located(place(config, f"{path}.{name}"), f"{path}.{name}: netspot has one of that name; take another")
             for name in own
             if name in taken
         ]

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from netspot.errors import NetspotError
+from netspot.errors import Unreachable
 from netspot.exporters import reasons
 from netspot.exporters.client import check, port, tls_context
 from netspot.exporters.talk import GOODBYE_S, Incoming, Outgoing, Presence, Talk, drain
@@ -116,11 +116,11 @@ class Link:
         os.eventfd_write(self.wake, 1)
 
     def wait(self, seconds: float) -> None:
-        """For a command line: wait for the connection. Raises NetspotError with the reason in words."""
+        """For a command line: wait for the connection. Raises Unreachable with the reason in words."""
         until_s = time.monotonic() + seconds
         while not self.session:
             if time.monotonic() > until_s or (self.reason and self.failures):
-                raise NetspotError(f"MQTT {self.where}: {self.reason or 'no answer'}")
+                raise Unreachable(f"MQTT {self.where}: {self.reason or 'no answer'}")
             time.sleep(0.005)
 
     def close(self) -> None:
