@@ -113,9 +113,11 @@ class Summary:
         if not self._windows:
             return f"{service.source.series}: no packets"
         cpu_s = time.process_time() - self._cpu_s
+        silent = (self._end_ns - self._begin_ns) // service.config.analyzer.period_ns - self._windows
+        holes = f", {silent:,} silent ones left out" if silent > 0 else ""
         lines = [
-            f"{service.source.series}: {counted(self._packets, 'packet')}, {self._bytes / 1e6:,.1f} MB"
-            f" in {counted(self._windows, 'window')}, {iso(self._begin_ns)} to {iso(self._end_ns)}",
+            f"{service.source.series}: {counted(self._packets, 'packet')}, {_size(self._bytes)}"
+            f" in {counted(self._windows, 'window')}{holes}, {iso(self._begin_ns)} to {iso(self._end_ns)}",
             f"took {time.monotonic() - self._started_s:.1f} s, {cpu_s:.2f} s of CPU:"
             f" {self._packets / max(cpu_s, 1e-3):,.0f} packets a CPU second",
         ]
@@ -125,4 +127,10 @@ class Summary:
         learned, needed = service.analyzer.progress
         if learned < needed:
             lines.append(f"still learning at the end: {learned} of {needed} windows; no alarm can come before that")
+            if not service.source.live:
+                lines.append("a short capture teaches more in shorter windows (-p 100ms), or in fewer (--spot.n_init 100)")
         return "\n".join(lines)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"

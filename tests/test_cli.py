@@ -56,11 +56,18 @@ def test_run_prints_one_json_line_a_statistic_and_window_in_a_pipe(capture: Path
     assert b"20 packets" in done.stderr
 
 
+def test_the_summary_says_what_a_hole_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "two.pcap"
+    packets, _ = traffic(1)
+    path.write_bytes(f.pcap(packets[:2], [T0, T0 + 1000 * 10**9]))
+    assert b"in 2 windows, 999 silent ones left out, 2023" in netspot("run", "-f", str(path)).stderr
+
+
 def test_a_person_reads_one_packet_in_one_window_and_in_which_zone(tmp_path: Path) -> None:
     path = tmp_path / "one.pcap"
     path.write_bytes(f.pcap(*(column[:1] for column in traffic())))
     done = netspot("run", "-f", str(path))
-    assert b"1 packet, 0.0 MB in 1 window, 2023-11-14T22:13:20.000Z to 2023-11-14T22:13:21.000Z" in done.stderr
+    assert b"1 packet, 0.1 kB in 1 window, 2023-11-14T22:13:20.000Z to 2023-11-14T22:13:21.000Z" in done.stderr
 
 
 def test_the_period_cuts_the_windows(capture: Path) -> None:
