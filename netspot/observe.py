@@ -128,7 +128,7 @@ class Summary:
         if learned < needed:
             lines.append(f"still learning at the end: {learned} of {needed} windows; no alarm can come before that")
             if not service.source.live:
-                lines.append("a short capture teaches more in shorter windows (-p 100ms), or in fewer (--spot.n_init 100)")
+                lines.append("a short capture teaches more in shorter windows (-p 100ms) or fewer (--spot.n_init 50)")
         return "\n".join(lines)
 
 
