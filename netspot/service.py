@@ -197,7 +197,7 @@ class Service:
 
     def _apply(self, config: Config) -> None:
         before, source, old = self.config, self.source, self._watching
-        moved = config.miner.device != before.miner.device
+        moved = _scene(config) != _scene(before)
         new = old if same_watching(config, before) and not moved else self._rebuilt(config, moved)
         if config.miner != before.miner and not isinstance(source, Paused):
             source = self._open_source(config)  # the new one stands before the old one goes
@@ -222,7 +222,7 @@ class Service:
             self._states = {}
 
     def _rebuilt(self, config: Config, moved: bool) -> Watching:
-        """``moved`` to another device, where something else is normal. Raises ConfigError."""
+        """``moved`` to where something else is normal. Raises ConfigError."""
         names = self._watching.names
         if config.evidence.addresses != self.config.evidence.addresses:
             names = Names(config.evidence.addresses)
@@ -344,10 +344,10 @@ class Service:
             log.warning("state.dir %s: %s; nothing will be kept", folder, error.strerror)
         self._states, meta = state.load(folder)
         self._seq = int(meta.get("seq", 0))
-        device = self.config.miner.device
-        if self._states and meta.get("device", device) != device:  # what is normal there is not what is normal here
-            log.warning("what was learned on %s is left: %s is learned anew", meta["device"], device)
-            self._states = {}
+        for name, value in _scene(self.config).items():
+            if self._states and meta.get(name, value) != value:
+                log.warning("what was learned with another %s is left; all is learned anew", name)
+                self._states = {}
         if meta and not meta.get("stopped"):
             self._seq += CRASH_GAP
 
@@ -362,7 +362,7 @@ class Service:
                 return
         states, meta = (
             self.analyzer.states(),
-            {"seq": self.analyzer.seq, "stopped": wait, "device": self.config.miner.device},
+            {"seq": self.analyzer.seq, "stopped": wait, **_scene(self.config)},
         )
         self._saver = threading.Thread(target=_save, args=(Path(self.config.state.dir), states, meta), daemon=True)
         self._saver.start()
@@ -435,6 +435,11 @@ def page_address(config: WebConfig) -> str | None:
         return None
     name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"{'https' if config.cert else 'http'}://{name}:{port}{config.base}"
+
+
+def _scene(config: Config) -> dict[str, Any]:
+    """What decides which values are normal: those of another device, or of longer windows, say nothing of these."""
+    return {"device": config.miner.device, "period_ns": config.analyzer.period_ns}
 
 
 def _hold(folder: str | None) -> ExitStack:

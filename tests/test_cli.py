@@ -56,6 +56,14 @@ def test_run_prints_one_json_line_a_statistic_and_window_in_a_pipe(capture: Path
     assert b"20 packets" in done.stderr
 
 
+def test_what_was_learned_with_other_windows_is_left(capture: Path, tmp_path: Path) -> None:
+    def learned(period: str) -> object:
+        args = ("-s", "R_SYN", "--spot.q", "1e-3", "--state.dir", str(tmp_path / "state"))
+        return lines(netspot("run", "-f", str(capture), "-v", "-p", period, *args).stdout)[0]["learned"]
+
+    assert [learned("1s"), learned("1s"), learned("500ms")] == [1, 6, 1]
+
+
 def test_the_summary_says_what_a_hole_left_out(tmp_path: Path) -> None:
     path = tmp_path / "two.pcap"
     packets, _ = traffic(1)
