@@ -212,7 +212,7 @@ def _run(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
                 report = Report(info(service), to_dict(config))
                 stack.callback(report.write, stack.enter_context(_new_file("--report", args.report, taken)))
                 several.append(report)
-            if sys.stderr.isatty():
+            if sys.stderr.isatty() and not (config.exporter.console.data and sys.stdout.isatty()):
                 several.append(stack.enter_context(Progress(sys.stderr, service)))
             return several
 

@@ -292,3 +292,15 @@ def test_the_progress_line_says_how_far_it_is(done: int, total: int | None, begi
     with open(far, "w") as terminal, Progress(terminal, service) as progress:  # noqa: PTH123
         progress.step(Window(T0, T0 + 10**9, {"PKTS": 12}, 0, 1.0), [], [], {})
     assert os.read(near, 1000).decode().lstrip("\r\x1b[K").startswith(begins)
+
+
+@pytest.mark.parametrize("more", [[], ["-v"]])
+def test_lines_and_the_progress_line_do_not_mix_on_a_terminal(more: list[str], capture: Path) -> None:
+    near, far = os.openpty()
+    command = [sys.executable, "-m", "netspot", "run", "-s", "R_SYN", "-f", str(capture), *more]
+    with subprocess.Popen(command, stdout=far, stderr=far) as run:
+        os.close(far)
+        assert run.wait(30) == 0
+    shown = os.read(near, 1 << 16).decode()
+    assert ("learning 1 of" in shown) == (not more)
+    assert shown.count("R_SYN") == (5 if more else 0)
