@@ -16,7 +16,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,11 @@ def hold(folder: Path) -> ExitStack:
                 f"state.dir = {folder}: another netspot, process {pid}, has this folder; stop that one, or give this "
                 "one a folder of its own"
             ) from None
-        file.truncate()
-        file.write(b"%d\n" % os.getpid())
+        except OSError as error:
+            log.warning("%s: nobody can be kept out of it: %s", folder, error.strerror)  # a network's file system
+        with suppress(OSError):  # a disk that is full takes the lock all the same
+            file.truncate()
+            file.write(b"%d\n" % os.getpid())
         return stack.pop_all()
 
 

@@ -171,6 +171,15 @@ def test_a_folder_has_one_netspot_at_a_time(tmp_path):
     state.hold(tmp_path / "state").close()
 
 
+def test_a_file_system_without_locks_or_without_room_is_used_all_the_same(tmp_path, monkeypatch, caplog):
+    def none(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    state.hold(tmp_path).close()
+    assert warnings(caplog) == [f"{tmp_path}: nobody can be kept out of it: No locks available"]
+
+
 def test_the_kernel_frees_the_folder_of_a_netspot_that_was_killed(tmp_path):
     ready, tell = os.pipe()
     pid = os.fork()
