@@ -13,9 +13,9 @@ from typing import IO
 
 import netspot
 from netspot.config import Config
-from netspot.ending import ended
 from netspot.errors import ConfigError
 from netspot.lean import prepare_numpy
+from netspot.terminal import ended
 
 OF_FILES = ("miner.home_nets",)  # what of the miner's options counts for a capture file too
 DEFAULT_FILE = Path("/etc/netspot/netspot.yaml")

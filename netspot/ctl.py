@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import netspot
 from netspot.client import STATE_DIR, Http, Mqtt, Peer, broker, find_token
-from netspot.ending import ended
 from netspot.errors import ConfigError
+from netspot.terminal import ended, fitted
 
 if TYPE_CHECKING:
     from netspot.config import MqttConfig
@@ -171,8 +171,7 @@ def _view(news: Mapping[str, Any], values: dict[str, list[float | None]]) -> str
         stats.append((RANK.get(state, len(RANK)), f"\x1b[31m{text}\x1b[0m" if red else text))
     stats.sort(key=lambda stat: stat[0])
     room = size.lines - len(lines) - 1 if colours else len(stats)  # the cursor has the last line
-    more = [] if len(stats) <= room else [f"... and {len(stats) - max(room - 1, 0)} more"]
-    return "\n".join([*lines, *(text for _, text in stats[: room - len(more)]), *more])
+    return "\n".join([*lines, *fitted([text for _, text in stats], room)])
 
 
 def sparkline(values: Sequence[float | None]) -> str:

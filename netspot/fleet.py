@@ -6,6 +6,7 @@ import json
 import queue
 import re
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from netspot.errors import NetspotError, Unreachable
 from netspot.events import encode
 from netspot.exporters.link import Link
 from netspot.exporters.talk import Incoming
+from netspot.terminal import fitted
 
 NODES = 2000  # looked at; more are not shown
 SAME_S = 60.0  # incidents of one kind that begin within this time of each other are shown as one
@@ -175,10 +177,10 @@ def kind_of(alarm: Mapping[str, Any]) -> str:
     return words.lower() or ",".join(sorted(map(str, alarm.get("stats") or ["anomaly"])))
 
 
-def table(fleet: Fleet, now_s: float) -> str:
-    """Nodes and incidents for a person, one a line."""
+def table(fleet: Fleet, now_s: float, height: int = 10_000) -> str:
+    """Nodes and incidents for a person, one a line; in a low terminal the nodes without either are left out first."""
     rows: list[tuple[str, ...]] = [("NODE", "STATUS", "PHASE", "DROPPED", "CAPTURED", "VERSION", "SEEN", "INCIDENT")]
-    for node in fleet.listed():
+    for node in sorted(fleet.listed(), key=lambda node: (not node.title, node.status == "online")):
         health = node.health
         figures = (str(health.get(key, "-")) for key in ("phase", "dropped", "captured", "version"))
         rows.append(
@@ -187,11 +189,14 @@ def table(fleet: Fleet, now_s: float) -> str:
     shown = [tuple(_plain(cell) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]) - 1)]
     lines = ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in shown]
-    for one in fleet.incidents():
-        if len(one.nodes) > 1:
-            start = time.strftime(SINCE, time.localtime(one.start_s))
-            lines.append(f"{len(one.nodes)} nodes since {start}: {_plain(one.title)} ({', '.join(one.nodes)})")
-    return "\n".join(lines)
+    shared = [
+        f"{len(one.nodes)} nodes since {time.strftime(SINCE, time.localtime(one.start_s))}: {_plain(one.title)}"
+        f" ({', '.join(one.nodes)})"
+        for one in fleet.incidents()
+        if len(one.nodes) > 1
+    ]
+    shared = fitted(shared, (height - 1) // 2)
+    return "\n".join([lines[0], *fitted(lines[1:], height - 1 - len(shared)), *shared])
 
 
 def show(config: MqttConfig, watch: bool = False, as_json: bool = False, out: TextIO | None = None) -> None:
@@ -199,9 +204,15 @@ def show(config: MqttConfig, watch: bool = False, as_json: bool = False, out: Te
     out = out or sys.stdout
     with Fleet(config) as fleet, suppress(KeyboardInterrupt):
         while True:
-            text = described(fleet) if as_json else table(fleet, time.time())
-            if watch and out.isatty():
-                text = f"\x1b[H\x1b[2J{text}"
+            drawn = watch and not as_json and out.isatty()
+            size = shutil.get_terminal_size()
+            if as_json:
+                text = described(fleet)
+            elif drawn:  # the cursor has the last line
+                lines = table(fleet, time.time(), size.lines - 1).splitlines()
+                text = "\x1b[H\x1b[2J" + "\n".join(line[: size.columns] for line in lines)
+            else:
+                text = table(fleet, time.time())
             print(text, file=out, flush=True)
             if not watch:
                 return

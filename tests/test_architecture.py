@@ -12,7 +12,7 @@ VALUES = {"packets", "events", "snapshot", "errors", "commands", "config"}  # wh
 MAY_IMPORT = {  # part -> parts of netspot that it may know
     "packets": set(),
     "errors": set(),
-    "ending": {"errors"},
+    "terminal": {"errors"},
     "commands": set(),
     "events": set(),
     "snapshot": {"events"},
@@ -26,13 +26,13 @@ MAY_IMPORT = {  # part -> parts of netspot that it may know
     "miner": VALUES | {"expressions", "plugins"},
     "analyzer": VALUES | {"spot", "expressions", "plugins"},
     "exporters": VALUES | {"plugins"},
-    "fleet": VALUES | {"exporters"},
+    "fleet": VALUES | {"exporters", "terminal"},
     "web": VALUES,
     "report": VALUES | {"web"},
     "observe": VALUES | {"service"},  # a type only
     "health": VALUES | {"service"},
     "client": VALUES | {"fleet", "web"},
-    "ctl": VALUES | {"client", "ending", "fleet", "web"},
+    "ctl": VALUES | {"client", "fleet", "terminal", "web"},
 }
 SEE_ALL = {"service", "pipeline", "control", "page", "cli", "listing", "demo", "__main__", "__init__"}
 

@@ -20,7 +20,7 @@ from netspot.exporters.base import Context
 from netspot.exporters.fanout import Exporters
 from netspot.exporters.mqtt import MqttExporter
 from netspot.exporters.requests import REQUEST_BYTES, parse
-from netspot.fleet import Fleet, Node, kind_of, merged, only_node, request, show
+from netspot.fleet import Fleet, Node, kind_of, merged, only_node, request, show, table
 from tests.broker import PUBLISH, broker, listening, needs_mosquitto, publish, wait_for
 from tests.test_mqtt import ALARM, CONTEXT, INCIDENT, config, connected, write
 
@@ -241,6 +241,17 @@ def test_the_fleet_at_a_glance(server):
 
 def node(name: str, title: str, at_s: float, stats=("R_SYN",)) -> Node:
     return Node(name, alarm={"active": True, "title": title, "stats": list(stats), "since": iso(int(at_s * 1e9))})
+
+
+def test_a_table_fits_the_terminal_with_incidents_first():
+    fleet = Fleet(config(1))
+    nodes = [Node(f"n{i:02}", "online") for i in range(30)]
+    nodes += [Node("off", "offline"), node("x", "port scan", 1000), node("y", "port scan", 1001)]
+    fleet.nodes = {each.name: each for each in nodes}
+    lines = table(fleet, 2000.0, 10).splitlines()
+    assert [line.split()[0] for line in lines] == "NODE x y off n00 n01 n02 n03 ... 2".split()
+    assert lines[8] == "... and 26 more"
+    assert len(table(fleet, 2000.0).splitlines()) == 1 + 33 + 1
 
 
 def test_incidents_of_one_kind_within_a_minute_are_one():

@@ -1,11 +1,11 @@
-"""How a command ends: its exit status, and what it says on standard error."""
+"""What the commands have in common: how they end, and what fits a terminal."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO
 
 from netspot.errors import NetspotError
@@ -34,6 +34,14 @@ def ended(name: str, command: Callable[[], int], interrupted: int) -> int:
         print(f"{name}: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         _silence(sys.stdout)
         return 1
+
+
+def fitted(lines: Sequence[str], room: int) -> list[str]:
+    """At most ``room`` of ``lines``, the most important first, and in the last one how many are left out."""
+    if len(lines) <= room:
+        return list(lines)
+    shown = max(room - 1, 0)
+    return [*lines[:shown], f"... and {len(lines) - shown} more"]
 
 
 def _silence(stream: IO[str] | None) -> None:
