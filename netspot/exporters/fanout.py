@@ -29,12 +29,20 @@ class _Outlet:
     """One exporter, and what it failed to take."""
 
     def __init__(self, name: str, exporter: Exporter, vital: bool = False) -> None:
-        """``vital``: an event that it cannot take is an error for whoever told it."""
+        """``vital``: that it cannot write is an error for whoever told the event."""
         self.name = name
         self.exporter = exporter
         self.vital = vital
         self.failed = 0  # calls that raised
         self.poll = exporter.poll if isinstance(exporter, Polled) else None
+
+    def write(self, event: Event, message: Message) -> None:
+        try:
+            self.exporter.write(event, message)
+        except Exception as error:
+            if self.vital and isinstance(error, OSError):
+                raise
+            self.failure(error)
 
     def attempt(self, call: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -83,10 +91,7 @@ class Exporters:
         if takers:
             message = Message(event, self._context.node, self._context.series)
             for outlet in takers:
-                if outlet.vital:
-                    outlet.exporter.write(event, message)
-                else:
-                    outlet.attempt(outlet.exporter.write, event, message)
+                outlet.write(event, message)
 
     def poll(self) -> None:
         """To be called on every turn of the main loop."""
