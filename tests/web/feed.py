@@ -52,7 +52,7 @@ MADE = (
     Made("TRAFFIC", "packet/s", "packets a second", 850, 120),
     Made("FANOUT_PORTS", "1", "most ports of one host that one source tried", 4, 1),
     Made("FANOUT_HOSTS", "1", "most hosts that one source tried", 6, 1.5),
-    Made("DNS_NX", "1/s", "DNS answers that say no such name", 0.4, 0.2),
+    Made("DNS_NX", "connection and more/s", "DNS answers that say no such name", 0.4, 0.2),
 )
 NEEDED = 120
 

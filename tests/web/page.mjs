@@ -107,6 +107,9 @@ try {
         await page.waitForSelector(".card .value");
         await page.waitForTimeout(300);
         assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
+        const wide = await page.evaluate(() =>
+          [...document.querySelectorAll(".card .mid")].filter((row) => row.scrollWidth > row.clientWidth).map((row) => row.innerText));
+        assert.deepEqual(wide, []);
         if (shots) await page.screenshot({ path: `${shots}/page-${width}-${colorScheme}.png`, fullPage: width > 1000 });
         await page.click("#alarms-box summary");
         await page.click("#login summary");
