@@ -111,6 +111,7 @@ class Service:
                 raise
             finally:  # a capture that was cut has a last window too; one that was interrupted is not told half
                 if not self.source.live and not self.stopping:
+                    self.health.last = True
                     for closed in self.windows.finish():
                         self._close(closed)
 

@@ -264,6 +264,12 @@ def test_watching_an_interface_ends_when_the_reader_leaves() -> None:
     assert (done.returncode, done.stderr, done.stdout.count(b"\n")) == (141, b"", 1)
 
 
+def test_the_figures_of_a_capture_are_whole_at_its_end(capture: Path) -> None:
+    service = Service(load(None), open_source(str(capture)))
+    service.run()
+    assert service.health.figures["captured"] == 20
+
+
 def test_an_interrupted_run_tells_each_window_once(capture: Path) -> None:
     starts: list[int] = []
 
