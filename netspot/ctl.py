@@ -56,8 +56,8 @@ def _print_status(data: Mapping[str, Any], active: Sequence[str]) -> None:
         phase += f", {data.get('learned')} of {data.get('needed')} windows"
     lines = [("node", f"{data.get('node')} on {data.get('series')}, netspot {data.get('version')}"), ("phase", phase)]
     lines += [("alarm", ", ".join(active) or "none")]
-    lines += [("packets", f"{data.get('captured', 0)}, {data.get('packets_per_s', 0):g}/s")]
-    lines += [("dropped", str(data.get("dropped", 0))), ("last window", str(data.get("time") or "none yet"))]
+    lines += [("packets", f"{data.get('captured', 0):,}, {data.get('packets_per_s', 0):g}/s")]
+    lines += [("dropped", f"{data.get('dropped', 0):,}"), ("last window", str(data.get("time") or "none yet"))]
     broker = data.get("mqtt") or {}
     if broker.get("connected") is not None:
         lines += [
