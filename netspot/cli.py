@@ -283,6 +283,7 @@ def _check(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
 def _ha_remove(args: argparse.Namespace, options: list[tuple[str, str]]) -> int:
     from netspot.exporters.homeassistant import ha_remove
 
+    logging.getLogger("netspot").setLevel(logging.ERROR)  # nothing is tried again here
     file = args.config or (str(DEFAULT_FILE) if DEFAULT_FILE.exists() else None)
     print(ha_remove(_configuration(file, options)))
     return 0

@@ -169,6 +169,11 @@ def test_a_mistake_is_told_in_one_line_with_what_is_accepted(args: list[str], sa
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_broker_that_is_away_is_told_once() -> None:
+    done = netspot("ha-remove", "--exporter.mqtt.host", "127.0.0.1", "--exporter.mqtt.port", "1")
+    assert done.returncode == 3 and done.stderr.count(b"nothing listens") == 1
+
+
 def test_the_defaults_pass_their_own_check(tmp_path: Path) -> None:
     path = tmp_path / "netspot.yaml"
     path.write_bytes(netspot("defaults").stdout)
