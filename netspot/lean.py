@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import sys
 import threading
@@ -12,16 +11,17 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-# numpy before 2.0 imports these with itself: 4 MiB that nothing here uses. They are loaded when somebody does.
-LAZY = frozenset({"numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random"})
-
+# Modules that others import without need, loaded when somebody asks for something in them: numpy's own are 5 MiB,
+# OpenSSL, which paho-mqtt, http.client and some of ours import in case that somebody encrypts, is another 5.
+LATER = frozenset({"numpy.fft", "numpy.linalg._umath_linalg", "numpy.ma", "numpy.polynomial", "numpy.random", "ssl"})
+NEVER = "_hashlib"  # OpenSSL's hashes: hashlib has its own
 
 # Freed memory is kept for the next batch of packets up to so much [byte]: giving it back and taking it again costs
 # a page fault for every 4 KiB of its columns, a quarter of all that a packet costs.
 KEPT = 4 << 20
 # Larger arrays are mapped by themselves: the tables of distinct keys take no memory before they are filled, [byte].
 MAPPED = 1 << 19  # the most that glibc takes on 32 bits
-_LOADING = threading.Lock()
+_LOADING = threading.RLock()
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
@@ -34,50 +34,61 @@ def prepare_numpy() -> None:
             mallopt(M_MMAP_THRESHOLD, MAPPED)
         # Nothing here multiplies matrices: a pool of threads would cost memory, and time for spinning idle.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        sys.meta_path.insert(0, _Lazy())
+        sys.meta_path.insert(0, _Finder())
 
 
-class _Lazy:
-    """A finder that puts off what ``LAZY`` names, and ``ssl``, and does not find ``_hashlib``."""
-
+class _Finder:
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name == "_hashlib":
-            raise ModuleNotFoundError(f"{name} is left out: hashlib does without", name=name)
-        if name == "ssl":
-            return ModuleSpec(name, _Ssl)  # type: ignore[arg-type]
-        spec = PathFinder.find_spec(name, path) if name in LAZY else None
-        if spec is not None and spec.loader is not None:
-            spec.loader = importlib.util.LazyLoader(spec.loader)
+        if name == NEVER:
+            raise ModuleNotFoundError(f"{name} is left out", name=name)
+        spec = PathFinder.find_spec(name, path) if name in LATER else None
+        if spec is not None:
+            spec.loader = _Later(spec.loader)  # type: ignore[assignment]
         return spec
 
 
-class _Ssl(ModuleType):
-    """``ssl`` until somebody encrypts: OpenSSL takes 5 MiB, and paho-mqtt, http.client and our own modules import it
-    without need. Before it is loaded nobody can raise its errors, so that catching them need not load it.
-    """
+class _Later:
+    """A loader that leaves its work to the module."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Deferred(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing yet."""
+
+
+class _Deferred(ModuleType):
+    """A module until an attribute of it is asked for, which loads it."""
+
+    _loaded = False
 
     class NeverRaised(Exception):
-        pass
-
-    @classmethod
-    def create_module(cls, spec: ModuleSpec) -> ModuleType:
-        return cls(spec.name)
-
-    @staticmethod
-    def exec_module(module: ModuleType) -> None:
-        """Nothing yet."""
+        """Stands for each error of OpenSSL while nobody can raise one, so that catching them need not load it."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if self.__name__ == "ssl" and name.startswith("SSL") and name.endswith("Error") and not self._loaded:
+            return self.NeverRaised
         with _LOADING:
-            if "SSLContext" not in self.__dict__:
-                if name.startswith("SSL") and name.endswith("Error"):
-                    return self.NeverRaised
-                spec = PathFinder.find_spec("ssl")
-                assert spec is not None and spec.loader is not None
-                spec.loader.exec_module(self)
+            if not self._loaded:
+                self._load()
         try:
             return self.__dict__[name]
         except KeyError:
-            raise AttributeError(f"module ssl has no attribute {name}") from None
+            raise AttributeError(f"module {self.__name__} has no attribute {name}") from None
+
+    def _load(self) -> None:
+        self._loaded = True  # what it lacks while it is being loaded, it lacks
+        spec: Any = self.__spec__
+        loader = spec.loader.loader
+        try:
+            module = loader.create_module(spec) or self  # compiled ones make a module of their own
+            loader.exec_module(module)
+            self.__dict__.update(vars(module))
+        except BaseException:
+            self._loaded = False
+            raise
