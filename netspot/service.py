@@ -195,6 +195,9 @@ class Service:
         if held is not self._held:
             self._held.close()
             self._held = held
+        gc.unfreeze()  # see ``run``: what was replaced is given back
+        gc.collect()
+        gc.freeze()
 
     def _apply(self, config: Config) -> None:
         before, source, old = self.config, self.source, self._watching
