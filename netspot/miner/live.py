@@ -14,7 +14,7 @@ from netspot.config import MinerConfig
 from netspot.errors import SourceError
 from netspot.miner.decode import decode
 from netspot.miner.devices import Device, home_nets, resolve
-from netspot.packets import Frames, PacketBatch
+from netspot.packets import Frames, PacketBatch, nothing
 
 log = logging.getLogger("netspot.miner")
 
@@ -82,6 +82,8 @@ class LiveSource:
         self._expect(len(ts_ns))
         until_ns = min(until_ns, self._tap.next_ns(until_ns))
         dropped, self._dropped = self._dropped + self._tap.drops(), 0
+        if not len(ts_ns):
+            return nothing(until_ns, dropped)
         return decode(frames, ts_ns, wire_len, self._home, until_ns, dropped)
 
     @property
