@@ -46,7 +46,7 @@ def board(
     arch = MACHINES[request.param][0]
     folder = tmp_path_factory.mktemp(request.param)
     tree = machine("bookworm", arch).over(folder / "upper")
-    tree.run("apt-get install --yes --no-install-recommends netsniff-ng", cache=True)
+    tree.run("apt-get install --yes --no-install-recommends netsniff-ng systemd-timesyncd", cache=True)
     tree.write("/srv/traffic.py", Path(__file__).with_name("traffic.py").read_text())
     with Installed(request.param, tree, folder) as booted:
         booted.name, booted.arch = request.param, arch
