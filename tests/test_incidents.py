@@ -10,7 +10,7 @@ import pytest
 from netspot.analyzer import Analyzer, Names, Watch, rules
 from netspot.analyzer.incidents import RING_BYTES, Incidents
 from netspot.analyzer.mute import Rule
-from netspot.analyzer.stats import STATS
+from netspot.analyzer.stats import STATS, Stat
 from netspot.errors import ConfigError
 from netspot.events import Alarm, Event, Incident, Window
 from netspot.miner.counters import COUNTERS, CounterBank
@@ -181,6 +181,45 @@ def test_what_comes_back_soon_is_the_same_incident() -> None:
     kinds = [incident.event_type for incident in incidents(events)]
     assert kinds.count("opened") == 1 and kinds.count("closed") == 1
     assert [a.event_type for a in events if isinstance(a, Alarm) and a.stat == "FANOUT_PORTS"] == ["up", "cleared"] * 2
+
+
+def counted(second: int, value: float, span: int = 1) -> Window:
+    return Window(T0 + (second - span) * S, T0 + second * S, {"X": value}, 0, float(span), span)
+
+
+@pytest.mark.parametrize(
+    ("end", "again", "opened"),
+    [
+        (65, None, 1),  # what the minute says of it comes 55 s after it ended
+        (115, None, 1),  # when it is not over yet
+        (75, 116, 2),  # later than 30 s after it, and of another second
+        (75, 105, 1),
+    ],
+)
+def test_a_longer_span_that_reaches_back_into_an_incident_is_part_of_it(
+    end: int, again: int | None, opened: int
+) -> None:
+    stat = Stat("X", "1", "a number", ("X",), lambda count: count, least=10)
+    short = Watch("X", stat, 1, Spot(q=1e-3, n_init=30, level=0.9), clear_after=5)
+    minute = Watch("X@60", stat, 60, Spot(q=1e-3, n_init=10, level=0.7), clear_after=1)
+    for i in range(60):
+        minute.step(counted(60 * (i - 60), 60.0, 60))  # T0 is the begin of a minute
+        short.step(counted(i - 60, 1.0))
+    analyzer = Analyzer([short, minute], "pi")
+    events: list[Event] = []
+    for second in range(1, 300):
+        value = 50.0 if end - 5 < second <= end or second == again else 1.0
+        events += analyzer.step(counted(second, value))[1]
+        if second % 60 == 0:
+            busy = second - 60 < end <= second
+            events += analyzer.step(counted(second, 300.0 if busy else 60.0, 60))[1]
+    told = incidents(events)
+    ends = [incident.event_type for incident in told if incident.event_type != "updated"]
+    assert ends == ["opened", "closed"] * opened
+    alarms = [event for event in events if isinstance(event, Alarm) and event.event_type == "up"]
+    assert {alarm.stat for alarm in alarms} == {"X", "X@60"}
+    assert {alarm.id for alarm in alarms} == {incident.id for incident in told}
+    assert all(incident.end_ns < incident.time_ns for incident in told if incident.end_ns is not None)
 
 
 def test_evidence_stands_beside_the_usual() -> None:

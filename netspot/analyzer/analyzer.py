@@ -33,7 +33,7 @@ class Analyzer:
         self.watches = {watch.name: watch for watch in watches}
         self.seq = seq
         self.alarms = 0  # statistics that left their normal range since the start, muted ones included
-        self.incidents = Incidents(node, names, capture)
+        self.incidents = Incidents(node, names, capture, {1, *(watch.span for watch in watches)})
         self._mute = tuple(mute)
 
     def step(self, window: Window) -> tuple[list[Sample], list[Event]]:

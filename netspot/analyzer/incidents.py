@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from netspot.analyzer.evidence import Headers, Names, Seen, account
 from netspot.analyzer.titles import Case, Title, number, title
 from netspot.events import Alarm, Incident, Sample, Window
 
-LINGER_NS = 30 * 10**9  # after its last statistic came back: what begins again sooner is the same incident
+LINGER_NS = 30 * 10**9  # after its last statistic came back: what begins sooner is the same incident
 UPDATE_NS = 10 * 10**9  # updates of one incident are at least this far apart
 RING_BYTES = 4 << 20  # headers of the windows gone by
 RING_WINDOWS = 60
@@ -19,10 +19,12 @@ RING_WINDOWS = 60
 class Incidents:
     """At most one incident is open. Fed with the windows and with alarms that are not muted."""
 
-    def __init__(self, node: str, names: Names | None = None, capture: bool = False) -> None:
-        """``capture``: an incident's packets are kept as a file."""
+    def __init__(
+        self, node: str, names: Names | None = None, capture: bool = False, spans: Collection[int] = (1,)
+    ) -> None:
+        """``capture``: an incident's packets are kept as a file. ``spans``: of the statistics that watch [period]."""
         self.names = names or Names()
-        self._node, self._capture = node, capture
+        self._node, self._capture, self._spans = node, capture, frozenset(spans)
         self._ring: deque[Headers] = deque(maxlen=RING_WINDOWS)
         self._ring_bytes = 0
         self._window_ns = 10**9
@@ -40,10 +42,10 @@ class Incidents:
 
     def see(self, window: Window) -> None:
         """Remember the headers of a window of one period."""
+        self._window_ns = window.end_ns - window.start_ns
         headers = window.evidence.get("headers")
         if headers is None:
             return
-        self._window_ns = window.end_ns - window.start_ns
         if len(self._ring) == RING_WINDOWS:
             self._ring_bytes -= self._ring[0].nbytes
         self._ring.append(headers)
@@ -64,20 +66,21 @@ class Incidents:
         begun = [alarm for alarm in alarms if alarm.event_type != "cleared"]
         told: list[Incident] = []
         now_ns = window.end_ns
+        if self._open is not None and self._over(self._open, window, bool(begun)):
+            told += self.close(now_ns)
         if begun and self._open is None:
             self._open = _Open(f"{self._node}-{now_ns // 10**9:x}", window.start_ns)
         incident = self._open
         if incident is None:
-            return []
+            return told
         incident.take(samples, begun)
         if begun:
             incident.explain(self, window)
+        incident.outside = outside
         if outside:
             incident.last_ns = now_ns
         if not incident.told_ns:
             told.append(self._event(incident, "opened", now_ns))
-        elif now_ns - incident.last_ns >= LINGER_NS or now_ns < incident.last_ns:
-            told += self.close(now_ns)
         elif incident.news and now_ns - incident.told_ns >= UPDATE_NS:
             told.append(self._event(incident, "updated", now_ns))
         return told
@@ -86,6 +89,19 @@ class Incidents:
         """The end of the open incident, if there is one."""
         incident, self._open = self._open, None
         return [] if incident is None else [self._event(incident, "closed", now_ns)]
+
+    def _over(self, incident: _Open, window: Window, begun: bool) -> bool:
+        """Whether ``window``, with an alarm that has ``begun`` there, is of another time than ``incident``.
+
+        A window of a longer span that reaches back into it is a part of it, and ends later: it is waited for.
+        """
+        if incident.outside or 0 <= window.end_ns - incident.last_ns < LINGER_NS:
+            return False
+        if begun:
+            return not window.start_ns < incident.last_ns < window.end_ns
+        spans_ns = (span * self._window_ns for span in self._spans)
+        judged_ns = max(-(-incident.last_ns // span_ns) * span_ns for span_ns in spans_ns)
+        return window.span == 1 and (window.start_ns >= judged_ns or window.end_ns < incident.last_ns)
 
     def usual(self, span: int) -> Seen | None:
         """The windows before the last ``span`` ones."""
@@ -118,7 +134,8 @@ class _Open:
 
     def __init__(self, id: str, start_ns: int) -> None:
         self.id, self.start_ns = id, start_ns
-        self.last_ns = start_ns  # when a statistic was outside for the last time
+        self.outside = True  # a statistic is, since the last window
+        self.last_ns = start_ns  # when one was outside for the last time
         self.told_ns = 0
         self.news = False
         self.title = ""
