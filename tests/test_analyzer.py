@@ -75,10 +75,18 @@ def test_what_nobody_cares_for_and_what_was_nearly_seen_before_is_no_alarm() -> 
     assert fed(rare, [0.0] * 200 + [9.0])[1] == []  # the law says impossible; fewer than ten are nobody's business
     assert [e.value for e in fed(rare, [19.0], 300)[1]] == [19.0]
     busy = Watch("X", COUNT, 1, spot())
-    fed(busy, [*quiet(), 9.0])
-    samples, events = fed(busy, [17.0], 300)
-    assert events == [] and samples[0].up == pytest.approx(34, abs=1e-3)  # twice the greatest of late
-    assert [e.threshold for e in fed(busy, [70.0], 301)[1]] == pytest.approx([34.0], abs=0.01)
+    fed(busy, [*quiet(), 9.0, 2.0])
+    samples, events = fed(busy, [18.0, 2.0], 300)  # no more than twice the nine, though they have faded a little
+    assert events == [] and samples[1].up == pytest.approx(36.36, abs=1e-3)  # what exceeds twice the greatest of late
+    assert [e.threshold for e in fed(busy, [70.0], 302)[1]] == pytest.approx([36.36], abs=0.01)
+
+
+def test_an_attack_that_begins_within_a_window_does_not_hide_the_next_one() -> None:
+    watch = Watch("X", COUNT, 60, spot(learn="discard"), clear_after=1)
+    fed(watch, [*quiet(), 9.0, 2.0])
+    begun = [17.0, 30.0, 30.0]  # a part of a minute, then whole ones: more than twice nine, not than twice seventeen
+    events = fed(watch, begun, 300)[1]
+    assert [(e.event_type, e.value) for e in events if isinstance(e, Alarm)] == [("up", 30.0)]
 
 
 def test_an_incident_moves_the_floor_only_a_little() -> None:
@@ -116,10 +124,20 @@ def test_what_was_learned_outlives_a_restart_unless_parameters_changed() -> None
 
 def test_the_budget_is_shared() -> None:
     config = Config(analyzer=AnalyzerConfig(false_alarms_per_day=2))
-    chosen = watches(config, STATS, ["RST", "DNS@10", "UP_BYTES@60", "PERF"])
+    chosen = watches(config, STATS, ["RST", "R_SYN@10", "R_ACK@60", "PERF"])
     q = {watch.name: watch.spot.parameters["q"] for watch in chosen if watch.spot}
-    assert q == pytest.approx({"RST": 2 / 86400 / 3, "DNS@10": 20 / 86400 / 3, "UP_BYTES@60": 120 / 86400 / 3})
+    assert q == pytest.approx({"RST": 2 / 86400 / 3, "R_SYN@10": 20 / 86400 / 3, "R_ACK@60": 120 / 86400 / 3})
     assert sum(q[w.name] * 86400 / w.span for w in chosen if w.spot) == pytest.approx(2)
+
+
+def test_a_law_of_few_windows_is_not_asked_for_what_it_cannot_tell() -> None:
+    """A threshold that an extrapolated law puts at a thousand times all that was ever seen is none."""
+    watch = watches(Config(), STATS, ["UP_BYTES@60"])[0]
+    rates = np.random.default_rng(3).lognormal(10, 0.7, 40)
+    for i, value in enumerate(rates, 1):
+        counts = {"UP_BYTES": 60 * value, "SOURCE_TIME": 60 * S}
+        sample, _ = watch.step(Window(T0 + 60 * (i - 1) * S, T0 + 60 * i * S, counts, 0, 60.0, 60))
+    assert sample.up is not None and rates.max() < sample.up < 5 * rates.max()
 
 
 def test_an_explicit_q_wins_and_a_span_may_have_its_own_section() -> None:

@@ -21,6 +21,11 @@ def query(src: str = INSIDE) -> bytes:
     return eth(ip4(udp(sport=5000, dport=53), src=src, dst=OUTSIDE))
 
 
+def pushed(src: str, dst: str) -> bytes:
+    """An IP packet of 128 bytes."""
+    return eth(ip4(udp(b"x" * 100), src=src, dst=dst))
+
+
 def count(name: str, batches: list[PacketBatch]) -> float:
     accumulator = COUNTERS[name].accumulator()
     for packets in batches:
@@ -47,6 +52,9 @@ def count(name: str, batches: list[PacketBatch]) -> float:
         ),
         ("UP_BYTES", [eth(ip4(udp(), src=INSIDE, dst="224.0.0.251")), eth(ip4(udp(), src=INSIDE, dst=OTHER))], 0),
         ("DOWN_BYTES", [eth(ip4(udp(b"x" * 100), src=OUTSIDE, dst=INSIDE))], 128),
+        ("UPLOAD", [pushed(INSIDE, OUTSIDE)] * 3 + [pushed(OUTSIDE, INSIDE)] + [pushed(OTHER, OUTSIDE)], 256),
+        ("UPLOAD", [pushed(INSIDE, OUTSIDE)] + [pushed(OUTSIDE, INSIDE)] * 2, 0),
+        ("UPLOAD", [pushed(INSIDE, OTHER), pushed(INSIDE, "224.0.0.251"), pushed(OUTSIDE, "1.1.1.1")], 0),
         ("FANOUT_PORTS", [syn(dport=p) for p in (1, 2, 3, 3)] + [syn(src=OTHER)], 3),
         ("FANOUT_PORTS", [syn(dport=p, flags=ACK) for p in (1, 2, 3)], 0),
         ("FANOUT_HOSTS", [syn(src=INSIDE, dst=f"8.8.8.{i % 5}") for i in range(9)], 5),

@@ -214,7 +214,7 @@ def carried(case: Case) -> Title | None:
     rows = np.flatnonzero(p.has_addr)
     volume = case.seen.weight[rows] * p.ip_len[rows]
     pairs = _flow(p.src_key, p.dst_key, p.src_port * np.uint16(0), p.dst_port * np.uint16(0))[rows]
-    if "UP_BYTES" in case.values:
+    if "UPLOAD" in case.values or "UP_BYTES" in case.values:
         volume = volume * (p.src_home & ~p.dst_home)[rows]
     top = shares(pairs, volume, 1)
     if not top or top[0][1] < MOST / 2 or not volume.sum():
@@ -244,5 +244,5 @@ EXPLANATIONS: tuple[tuple[tuple[str, ...], Callable[[Case], Title | None]], ...]
     (("DNS", "UDP_PORTS", "SOURCES", "UDP"), reflected),
     (("DNS_CLIENT", "DNS"), asked),
     (("UDP_PORTS", "UDP"), poured),
-    (("UP_BYTES", "AVG_PKT_SIZE", "BYTES", "DOWN_BYTES", "PACKETS"), carried),
+    (("UPLOAD", "UP_BYTES", "AVG_PKT_SIZE", "BYTES", "DOWN_BYTES", "PACKETS"), carried),
 )

@@ -19,8 +19,10 @@ log = logging.getLogger("netspot.analyzer")
 
 DAY_NS = 86_400 * 10**9
 RECORD_HALVES_NS = 7 * DAY_NS  # the greatest normal value fades: a week shows what a home's days are like
+TIE = 1.01  # counts are small: six is no more than 1.5 times four, though the four have faded a little
 SPAN_LEARNS = 20  # windows that the longest span learns from at least: 20 minutes of 60 s
 SPAN_RELEARNS = 20
+FEW_REACH = 0.2  # the law of the few values of a longer span tells nothing of what comes less than once in five times n
 LEARN_STEP = 1.1  # an incident raises the greatest normal value by this factor at most: what comes often is learned
 STAYED = "it stayed outside of what was normal"
 TAIL = 10  # values beyond the level while learning that a tail law needs at least
@@ -55,13 +57,14 @@ class Watch:
         self._least = stat.least_over(span)
         self._fading = 0.5 ** (span * period_ns / RECORD_HALVES_NS)
         self._record = 0.0  # the greatest value of late that was normal
+        self._newest = 0.0  # normal, but perhaps the begin of what alarms next: no part of the record yet
         self._quiet = 0  # windows without an alarm since the last one, while outside
         self._alarmed = 0  # windows with one since it left its range
 
     @property
     def floor(self) -> float:
         """What a value must exceed, beside the detector's threshold, to alarm; in its own unit."""
-        return max(self._least, self.stat.margin * self._record)
+        return max(self._least, TIE * self.stat.margin * self._record)
 
     def step(self, window: Window) -> tuple[Sample, list[Event]]:
         """The sample of ``window``, and what happened: an alarm, its end, a new start of learning."""
@@ -70,10 +73,12 @@ class Watch:
         # A partial window would teach a rate that never was.
         if self.spot is not None and not window.partial:
             verdict = self._verdict(self.spot, value)
-            if verdict.kind not in ("alarm", "skipped"):
-                self._record = max(self._record * self._fading, value)
-            elif verdict.relearning:
-                self._record = 0.0  # a new level after long alarms; a detector that follows a slow change keeps it
+            if verdict.kind == "alarm":
+                self._newest = 0.0
+                if verdict.relearning:  # a new level after long alarms; a detector that follows a slow change keeps it
+                    self._record = 0.0
+            elif verdict.kind != "skipped":
+                self._record, self._newest = max(self._record * self._fading, self._newest), value
             events = self._judge(window.end_ns, value, verdict)
         return self._sample(window.end_ns, value), events
 
@@ -82,7 +87,7 @@ class Watch:
         if self.spot is None:
             return []
         self.spot.relearn()
-        self._record = 0.0
+        self._record = self._newest = 0.0
         return [*self.clear(time_ns), Relearn(self.name, time_ns, reason)]
 
     def clear(self, time_ns: int, value: float = math.nan) -> list[Alarm]:
@@ -95,7 +100,7 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """What was learned, for ``restore``."""
-        return {} if self.spot is None else {**self.spot.state(), "record": self._record}
+        return {} if self.spot is None else {**self.spot.state(), "record": self._record, "newest": self._newest}
 
     def restore(self, state: Mapping[str, Any]) -> bool:
         """Take up what was learned before with the same parameters; False where they differ."""
@@ -109,6 +114,7 @@ class Watch:
         if spot.parameters != self.spot.parameters:
             return False
         self.spot, self._record = spot, float(state.get("record", 0.0))
+        self._newest = float(state.get("newest", 0.0))
         return True
 
     def _verdict(self, spot: Spot, value: float) -> Verdict:
@@ -212,6 +218,8 @@ def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> 
         spot = over(settings[name], span)
         windows_per_day = DAY_NS / (config.analyzer.period_ns * span)
         q = spot.q or config.analyzer.false_alarms_per_day / (windows_per_day * (tails or 1))
+        if span > 1 and stat.margin and not spot.q:
+            q = max(q, FEW_REACH / spot.n_init)
         try:
             detector = _spot(spot, q, stat, span) if stat.watched and (spot.up or spot.down) else None
         except ValueError as error:  # it begins with the option

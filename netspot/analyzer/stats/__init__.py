@@ -16,11 +16,11 @@ STATS: dict[str, Stat] = {
 # docs/detection.md tells what each of its parts sees, and what was left out.
 PROFILES: dict[str, tuple[str, ...]] = {
     "default": (
-        "PACKETS", "UP_BYTES@60", "AVG_PKT_SIZE@10", "AVG_PKT_SIZE@60", "SOURCES", "BROADCAST", "ARP_REPLY",
-        "ARP_REPLY@10", "ICMP", "FRAGMENTS", "RST", "UNANSWERED", "UNANSWERED@10", "UNANSWERED@60", "SYN_IN@10",
-        "SYN_IN@60", "FANOUT_PORTS", "FANOUT_PORTS@10", "FANOUT_PORTS@60", "FANOUT_HOSTS@10", "FANOUT_HOSTS@60",
-        "SERVICE_CONNS", "SERVICE_CONNS@10", "SERVICE_CONNS@60", "UDP_PORTS", "DNS", "DNS@60", "DNS_CLIENT",
-        "DNS_CLIENT@10", "DNS_CLIENT@60",
+        "PACKETS", "UPLOAD@60", "UP_BYTES@60", "AVG_PKT_SIZE@10", "AVG_PKT_SIZE@60", "SOURCES", "BROADCAST",
+        "ARP_REPLY", "ARP_REPLY@10", "ICMP", "FRAGMENTS", "RST", "UNANSWERED", "UNANSWERED@10", "UNANSWERED@60",
+        "SYN_IN@10", "SYN_IN@60", "FANOUT_PORTS", "FANOUT_PORTS@10", "FANOUT_PORTS@60", "FANOUT_HOSTS@10",
+        "FANOUT_HOSTS@60", "SERVICE_CONNS", "SERVICE_CONNS@10", "SERVICE_CONNS@60", "UDP_PORTS", "DNS", "DNS@60",
+        "DNS_CLIENT", "DNS_CLIENT@10", "DNS_CLIENT@60",
     ),
     "classic": tuple(stat.name for stat in classic.STATS),
 }  # fmt: skip

@@ -27,7 +27,7 @@ STATS: tuple[Stat, ...] = (
         "TCP connections a second that somebody outside begins with home",
         ("SYN_IN", "SOURCE_TIME"),
         rate,
-        least=5,
+        least=3,
         margin=1.5,
     ),
     Stat(
@@ -76,7 +76,7 @@ STATS: tuple[Stat, ...] = (
         ("SERVICE_CONNS",),
         number,
         least=12,
-        margin=1.5,
+        margin=2,
     ),
     Stat(
         "FLOWS",

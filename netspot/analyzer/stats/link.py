@@ -30,6 +30,15 @@ STATS: tuple[Stat, ...] = (
         margin=3,
     ),
     Stat(
+        "UPLOAD",
+        "byte/s",
+        "most bytes a second that one machine sends to the outside beyond those that it gets: data that leave home",
+        ("UPLOAD", "SOURCE_TIME"),
+        rate,
+        least=2e5,
+        margin=3.5,
+    ),
+    Stat(
         "BROADCAST",
         "frame/s",
         "frames a second to everybody on the link",

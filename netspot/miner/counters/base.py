@@ -21,6 +21,7 @@ from netspot.packets import Bools, PacketBatch
 ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
 PAIRS = 4_096  # distinct pairs held for a fan-out; beyond it an estimate, standard error 1.9 % of their number
 FEW = 8192  # pairs that are kept as they came
+SLOTS = 1_024  # groups of a balance: those that share the low bits of their keys count as one
 GROUPS = 1024  # groups whose packets are told apart; of more, the smallest are forgotten now and then
 
 # The keys of the given rows of a batch, shape (len(rows),): what is costly is not computed for the other rows.
@@ -108,6 +109,17 @@ def heaviest(
 ) -> Counter:
     """The most packets that one ``group(batch, rows)`` has, among those in ``mask(batch)``."""
     return Counter(name, help, unit, lambda: _Heaviest(group, mask))
+
+
+def balance(
+    name: str,
+    help: str,
+    unit: str,
+    group: Callable[[PacketBatch], NDArray[np.uint64]],
+    amount: Callable[[PacketBatch], NDArray[np.integer[Any]]],
+) -> Counter:
+    """The greatest sum of the signed ``amount(batch)`` that one ``group(batch)`` has; 0 where all are negative."""
+    return Counter(name, help, unit, lambda: _Balance(group, amount))
 
 
 class _Total(Accumulator):
@@ -274,6 +286,31 @@ class _Heaviest(Accumulator):
 
     def clear(self) -> None:
         self._parts, self._held, self._top = [], 0, 0
+
+
+class _Balance(Accumulator):
+    """A sum for each value of the groups' low bits: 8 KiB, whatever comes."""
+
+    def __init__(
+        self,
+        group: Callable[[PacketBatch], NDArray[np.uint64]],
+        amount: Callable[[PacketBatch], NDArray[np.integer[Any]]],
+    ) -> None:
+        self._group, self._amount = group, amount
+        self._sums = np.zeros(SLOTS)
+
+    def add(self, batch: PacketBatch) -> None:
+        slots = (self._group(batch) & np.uint64(SLOTS - 1)).view(np.int64)
+        self._sums += np.bincount(slots, self._amount(batch), minlength=SLOTS)
+
+    def value(self) -> float:
+        return max(0, int(self._sums.max()))
+
+    def merge(self, other: Self) -> None:
+        self._sums += other._sums
+
+    def clear(self) -> None:
+        self._sums.fill(0)
 
 
 def selected(mask: Bools, values: NDArray[Any]) -> NDArray[Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.counters.base import Counter, distinct, packets, volume
+from netspot.miner.counters.base import Counter, balance, distinct, packets, volume
 from netspot.miner.distinct import pair
 from netspot.miner.headers import constant
-from netspot.packets import PacketBatch
+from netspot.packets import Bools, PacketBatch
 
 U64 = NDArray[np.uint64]
 _DST = constant(np.uint64, 0xD1342543DE82EF95)  # odd, its bits without order: no two pairs of addresses have one sum
@@ -21,6 +21,21 @@ def flow(batch: PacketBatch) -> U64:
     return pair(batch.src_key + batch.dst_key * _DST, ports | batch.ip_proto)
 
 
+def outward(batch: PacketBatch) -> Bools:
+    """Packets from home to the outside."""
+    return batch.src_home & ~batch.dst_home & ~batch.dst_multicast
+
+
+def inward(batch: PacketBatch) -> Bools:
+    """Packets from the outside to home."""
+    return batch.dst_home & ~batch.src_home
+
+
+def crossing(batch: PacketBatch) -> NDArray[np.int64]:
+    """Bytes that leave home, with a minus those that come [byte]."""
+    return batch.ip_len * (outward(batch).view(np.int8) - inward(batch).view(np.int8))
+
+
 COUNTERS: tuple[Counter, ...] = (
     packets("IP", "IPv4 and IPv6 packets", lambda b: b.is_ipv4 | b.is_ipv6),
     packets("IPV4", "IPv4 packets", lambda b: b.is_ipv4),
@@ -29,10 +44,15 @@ COUNTERS: tuple[Counter, ...] = (
     volume(
         "UP_BYTES",
         "bytes of IP packets from home to the outside",
-        lambda b: b.ip_len * (b.src_home & ~b.dst_home & ~b.dst_multicast),
+        lambda b: b.ip_len * outward(b),
     ),
-    volume(
-        "DOWN_BYTES", "bytes of IP packets from the outside to home", lambda b: b.ip_len * (b.dst_home & ~b.src_home)
+    volume("DOWN_BYTES", "bytes of IP packets from the outside to home", lambda b: b.ip_len * inward(b)),
+    balance(
+        "UPLOAD",
+        "most bytes that one home address sends to the outside beyond those that it gets from there",
+        "byte",
+        lambda b: np.where(b.src_home, b.src_key, b.dst_key),
+        crossing,
     ),
     packets("FRAGMENTS", "parts of fragmented IP packets", lambda b: b.is_fragment),
     distinct("NB_UNIQ_SRC_ADDR", "distinct source addresses", "address", lambda b: b.src_key, lambda b: b.has_addr),
