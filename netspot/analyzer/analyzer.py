@@ -31,9 +31,12 @@ class Analyzer:
     ) -> None:
         """``seq``: of the last alarm that was told, so that numbers go on after a restart."""
         self.watches = {watch.name: watch for watch in watches}
+        self._by_span: dict[int, list[Watch]] = {}
+        for watch in watches:
+            self._by_span.setdefault(watch.span, []).append(watch)
         self.seq = seq
         self.alarms = 0  # statistics that left their normal range since the start, muted ones included
-        self.incidents = Incidents(node, names, capture, {1, *(watch.span for watch in watches)})
+        self.incidents = Incidents(node, names, capture, {1, *self._by_span})
         self._mute = tuple(mute)
 
     def step(self, window: Window) -> tuple[list[Sample], list[Event]]:
@@ -42,11 +45,10 @@ class Analyzer:
             self.incidents.see(window)
         samples: list[Sample] = []
         happened: list[Event] = []
-        for watch in self.watches.values():
-            if watch.span == window.span:
-                sample, events = watch.step(window)
-                samples.append(sample)
-                happened += events
+        for watch in self._by_span.get(window.span, ()):
+            sample, events = watch.step(window)
+            samples.append(sample)
+            happened += events
         return samples, self._told(window, samples, happened)
 
     def relearn(self, names: Iterable[str], time_ns: int, reason: str) -> list[Event]:
@@ -88,9 +90,10 @@ class Analyzer:
             if isinstance(event, Relearn):
                 log.warning("%s: %s; it learns anew", event.stat, event.reason)
         alarms = [self._begun(event, window) for event in happened if isinstance(event, Alarm)]
-        alarms += self._changed(window)
+        open_ = [watch for watch in self.watches.values() if watch.alarm is not None]
+        alarms += self._changed(open_, window)
         loud = [alarm for alarm in alarms if not alarm.muted]
-        outside = any(watch.alarm is not None and not watch.alarm.muted for watch in self.watches.values())
+        outside = any(watch.alarm is not None and not watch.alarm.muted for watch in open_)
         incidents = self.incidents.step(window, samples, loud, outside)
         others = [event for event in happened if not isinstance(event, Alarm)]
         return [*others, *self._numbered([self._joined(alarm) for alarm in alarms]), *self._numbered(incidents)]
@@ -105,10 +108,10 @@ class Analyzer:
         watch.alarm = replace(alarm, muted=self._muted(watch, window.end_ns))
         return watch.alarm
 
-    def _changed(self, window: Window) -> list[Alarm]:
+    def _changed(self, outside: Iterable[Watch], window: Window) -> list[Alarm]:
         """The end of open alarms that are muted from now on, and, with their newest value, those that no longer are."""
         changed: list[Alarm] = []
-        for watch in self.watches.values():
+        for watch in outside:
             alarm, latest, now_ns = watch.alarm, watch.latest, window.end_ns
             if alarm is None or latest is None or alarm.muted == self._muted(watch, now_ns):
                 continue

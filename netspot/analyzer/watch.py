@@ -58,6 +58,7 @@ class Watch:
         self._fading = 0.5 ** (span * period_ns / RECORD_HALVES_NS)
         self._record = 0.0  # the greatest value of late that was normal
         self._newest = 0.0  # normal, but perhaps the begin of what alarms next: no part of the record yet
+        self._up = None if spot is None else spot.up  # the detector's threshold now, which is costly to ask for
         self._quiet = 0  # windows without an alarm since the last one, while outside
         self._alarmed = 0  # windows with one since it left its range
 
@@ -68,11 +69,13 @@ class Watch:
 
     def step(self, window: Window) -> tuple[Sample, list[Event]]:
         """The sample of ``window``, and what happened: an alarm, its end, a new start of learning."""
-        value = self.stat.compute(*(window.counts[name] for name in self.stat.needs))
+        counts = window.counts
+        value = self.stat.compute(*[counts[name] for name in self.stat.needs])
         events: list[Event] = []
         # A partial window would teach a rate that never was.
         if self.spot is not None and not window.partial:
             verdict = self._verdict(self.spot, value)
+            self._up = self.spot.up
             if verdict.kind == "alarm":
                 self._newest = 0.0
                 if verdict.relearning:  # a new level after long alarms; a detector that follows a slow change keeps it
@@ -87,7 +90,7 @@ class Watch:
         if self.spot is None:
             return []
         self.spot.relearn()
-        self._record = self._newest = 0.0
+        self._record, self._newest, self._up = 0.0, 0.0, None
         return [*self.clear(time_ns), Relearn(self.name, time_ns, reason)]
 
     def clear(self, time_ns: int, value: float = math.nan) -> list[Alarm]:
@@ -114,12 +117,12 @@ class Watch:
         if spot.parameters != self.spot.parameters:
             return False
         self.spot, self._record = spot, float(state.get("record", 0.0))
-        self._newest = float(state.get("newest", 0.0))
+        self._newest, self._up = float(state.get("newest", 0.0)), spot.up
         return True
 
     def _verdict(self, spot: Spot, value: float) -> Verdict:
         """The detector's; what is above its threshold but not above the floor is given to it as the end of its tail."""
-        scaled, up = self._scale(value), spot.up
+        scaled, up = self._scale(value), self._up
         if up is None or not value <= self.floor:
             return spot.update(scaled)
         verdict = spot.update(min(scaled, up - 0.01 * abs(up)))  # what is shown may lag behind a little
@@ -164,7 +167,9 @@ class Watch:
         spot = self.spot
         if spot is None:
             return Sample(self.name, time_ns, value, self.stat.unit, None, None, "watching", 0, 0)
-        up, down = spot.up, spot.down
+        up, down, learned, needed = self._up, spot.down, spot.learned, spot.needed
+        muted = time_ns < self.muted_until_ns
+        state: State = "watching" if learned == needed else "learning"
         return Sample(
             self.name,
             time_ns,
@@ -172,19 +177,11 @@ class Watch:
             self.stat.unit,
             None if up is None else max(self._unscale(up), self.floor),
             None if down is None else self._unscale(down),
-            self._state(time_ns),
-            spot.learned,
-            spot.needed,
-            muted=time_ns < self.muted_until_ns,
+            "muted" if muted else state if self.alarm is None else "alarm",
+            learned,
+            needed,
+            muted,
         )
-
-    def _state(self, time_ns: int) -> State:
-        assert self.spot is not None
-        if time_ns < self.muted_until_ns:
-            return "muted"
-        if self.alarm is not None:
-            return "alarm"
-        return "learning" if self.spot.learned < self.spot.needed else "watching"
 
     def _scale(self, value: float) -> float:
         if not self.stat.log:

@@ -450,10 +450,11 @@ class Spot:
         return math.inf if end is None else float(sign * (end - self._mean))
 
     def _shown(self, tail: Tail, sign: int) -> float:
+        bound = self._bound(sign)
         if not tail.options.published:
-            tail.refresh_shown(self._n, self._bound(sign))
+            tail.refresh_shown(self._n, bound)
         # Next to an end of the range even t, which follows the drift, may lie beyond it.
-        return sign * min(tail.z, self._bound(sign)) + self._mean
+        return sign * min(tail.z, bound) + self._mean
 
     def state(self) -> dict[str, Any]:
         """All it knows, for `restore`: a mapping of JSON-able values and float64 arrays.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from netspot.packets import Bools, PacketBatch
 ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
 PAIRS = 4_096  # distinct pairs held for a fan-out; beyond it an estimate, standard error 1.9 % of their number
 FEW = 8192  # pairs that are kept as they came
+HANDFUL = 64  # numbers that are counted sooner one by one than by arrays
 SLOTS = 1_024  # groups of a balance: those that share the low bits of their keys count as one
 GROUPS = 1024  # groups whose packets are told apart; of more, the smallest are forgotten now and then
 
@@ -182,76 +184,104 @@ class _Ports(Accumulator):
         self._seen.fill(False)
 
 
-class _FanOut(Accumulator):
+class _Selective(Accumulator):
+    """Looks at the rows in a mask alone; those that share it are given the rows at once."""
+
+    def __init__(self, mask: Callable[[PacketBatch], Bools]) -> None:
+        self.mask = mask
+        self._top = 0
+
+    def add(self, batch: PacketBatch) -> None:
+        rows = np.flatnonzero(self.mask(batch))
+        if len(rows):
+            self.look(batch, rows)
+
+    @abstractmethod
+    def look(self, batch: PacketBatch, rows: NDArray[np.intp]) -> None:
+        """Add those ``rows``, at least one."""
+
+    def top(self) -> int:
+        return self._top
+
+    def _greatest(self, counts: Iterable[tuple[int, int]]) -> int:
+        """The greatest sum of a group; of equal ones the smallest group is the top, as where arrays are counted."""
+        sums: dict[int, int] = {}
+        for group, count in counts:
+            sums[group] = sums.get(group, 0) + count
+        most = max(sums.values())
+        self._top = min([group for group, total in sums.items() if total == most])
+        return most
+
+
+class _FanOut(_Selective):
     """Pairs as they came while they are few, which is nearly always; a flood of them goes into a bounded sample."""
 
     def __init__(self, group: KeysOf, item: KeysOf, mask: Callable[[PacketBatch], Bools]) -> None:
-        self._group, self._item, self._mask = group, item, mask
+        super().__init__(mask)
+        self._group, self._item = group, item
         self._sample = KeySample(PAIRS, grouped=True)
-        self._pairs: list[NDArray[np.uint64]] = []
-        self._groups: list[NDArray[np.uint64]] = []
-        self._held = self._top = 0
+        self._parts: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []  # groups and their items
+        self._held = 0
 
-    def add(self, batch: PacketBatch) -> None:
-        rows = np.flatnonzero(self._mask(batch))
-        if len(rows):
-            groups = self._group(batch, rows)
-            self._take(pair(groups, self._item(batch, rows)), groups)
+    def look(self, batch: PacketBatch, rows: NDArray[np.intp]) -> None:
+        self._take(self._group(batch, rows), self._item(batch, rows))
 
-    def _take(self, pairs: NDArray[np.uint64], groups: NDArray[np.uint64]) -> None:
-        self._pairs.append(pairs)
-        self._groups.append(groups)
-        self._held += len(pairs)
+    def _take(self, groups: NDArray[np.uint64], items: NDArray[np.uint64]) -> None:
+        self._parts.append((groups, items))
+        self._held += len(groups)
         if self._held > FEW:
             self._pour()
 
     def _pour(self) -> None:
-        for pairs, groups in zip(self._pairs, self._groups, strict=True):
-            self._sample.add(pairs, groups)
-        self._pairs, self._groups, self._held = [], [], 0
+        for groups, items in self._parts:
+            self._sample.add(pair(groups, items), groups)
+        self._parts, self._held = [], 0
 
     def value(self) -> float:
         if self._sample.count():
             self._pour()
             self._top, most = self._sample.largest()
             return most
-        if not self._pairs:
+        if not self._held:
             return 0
-        pairs, first = np.unique(np.concatenate(self._pairs), return_index=True)
-        groups = np.concatenate(self._groups)[first]
-        self._pairs, self._groups, self._held = [pairs], [groups], len(pairs)
+        if self._held <= HANDFUL:
+            pairs = {
+                each for groups, items in self._parts for each in zip(groups.tolist(), items.tolist(), strict=True)
+            }
+            return self._greatest((group, 1) for group, _ in pairs)
+        groups = np.concatenate([part[0] for part in self._parts])
+        items = np.concatenate([part[1] for part in self._parts])
+        _, first = np.unique(pair(groups, items), return_index=True)
+        groups = groups[first]
+        self._parts, self._held = [(groups, items[first])], len(groups)
         found, counts = np.unique(groups, return_counts=True)
         most = int(np.argmax(counts))
         self._top = int(found[most])
         return int(counts[most])
 
-    def top(self) -> int:
-        return self._top
-
     def merge(self, other: Self) -> None:
         if other._sample.count():
             self._pour()
             self._sample.merge(other._sample)
-        for pairs, groups in zip(other._pairs, other._groups, strict=True):
-            self._take(pairs, groups)
+        for groups, items in other._parts:
+            self._take(groups, items)
 
     def clear(self) -> None:
         self._sample.clear()
-        self._pairs, self._groups, self._held, self._top = [], [], 0, 0
+        self._parts, self._held, self._top = [], 0, 0
 
 
-class _Heaviest(Accumulator):
+class _Heaviest(_Selective):
     """Packets by group as (groups, counts) parts, put together when they become many."""
 
     def __init__(self, group: KeysOf, mask: Callable[[PacketBatch], Bools]) -> None:
-        self._group, self._mask = group, mask
+        super().__init__(mask)
+        self._group = group
         self._parts: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []
-        self._held = self._top = 0
+        self._held = 0
 
-    def add(self, batch: PacketBatch) -> None:
-        rows = np.flatnonzero(self._mask(batch))
-        if len(rows):
-            self._take(self._group(batch, rows), np.ones(len(rows), np.int64))
+    def look(self, batch: PacketBatch, rows: NDArray[np.intp]) -> None:
+        self._take(self._group(batch, rows), np.ones(len(rows), np.int64))
 
     def _take(self, groups: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
         self._parts.append((groups, counts))
@@ -269,16 +299,16 @@ class _Heaviest(Accumulator):
         self._parts, self._held = [(groups, counts)], len(groups)
 
     def value(self) -> float:
-        if not self._parts:
+        if not self._held:
             return 0
+        if self._held <= HANDFUL:
+            parts = (zip(groups.tolist(), counts.tolist(), strict=True) for groups, counts in self._parts)
+            return self._greatest(chain.from_iterable(parts))
         self._compact()
         groups, counts = self._parts[0]
         most = int(np.argmax(counts))
         self._top = int(groups[most])
         return int(counts[most])
-
-    def top(self) -> int:
-        return self._top
 
     def merge(self, other: Self) -> None:
         for groups, counts in other._parts:
@@ -333,12 +363,20 @@ class CounterBank:
         """``spans``: length [period] -> names of the counters that are wanted over it; ``sample`` keeps headers."""
         self.counters = {counter.name: counter for counter in counters}
         self._open = {name: counter.accumulator() for name, counter in self.counters.items()}
+        self._selective: dict[Callable[[PacketBatch], Bools], list[_Selective]] = {}
+        self._others: list[Accumulator] = []
+        for accumulator in self._open.values():
+            if isinstance(accumulator, _Selective):
+                self._selective.setdefault(accumulator.mask, []).append(accumulator)
+            else:
+                self._others.append(accumulator)
         self._sample = sample
         self._evidence: dict[str, Any] = {}
         self._spans = {
             span: {name: self.counters[name].accumulator() for name in names}
             for span, names in sorted((spans or {}).items())
         }
+        self._topped = [name for name, each in self._open.items() if type(each).top is not Accumulator.top]
         self._feeds: dict[int, list[tuple[str, Accumulator]]] = {span: [] for span in (1, *self._spans)}
         for span, accumulators in self._spans.items():
             for name, accumulator in accumulators.items():
@@ -351,8 +389,13 @@ class CounterBank:
         return tuple(self._spans)
 
     def add(self, batch: PacketBatch) -> None:
-        for accumulator in self._open.values():
+        for accumulator in self._others:
             accumulator.add(batch)
+        for mask, selective in self._selective.items():
+            rows = np.flatnonzero(mask(batch))
+            if len(rows):
+                for each in selective:
+                    each.look(batch, rows)
         if self._sample is not None:
             self._sample.add(batch)
 
@@ -379,7 +422,7 @@ class CounterBank:
 
     def _closed(self, span: int, accumulators: dict[str, Accumulator]) -> dict[str, float]:
         counts = {name: accumulator.value() for name, accumulator in accumulators.items()}
-        tops = {name: accumulator.top() for name, accumulator in accumulators.items()}
+        tops = {name: accumulators[name].top() for name in self._topped if name in accumulators}
         self._evidence = {"top": {name: key for name, key in tops.items() if key}}
         for name, longer in self._feeds[span]:
             if counts[name]:

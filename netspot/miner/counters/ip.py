@@ -33,7 +33,8 @@ def inward(batch: PacketBatch) -> Bools:
 
 def crossing(batch: PacketBatch) -> NDArray[np.int64]:
     """Bytes that leave home, with a minus those that come [byte]."""
-    return batch.ip_len * (outward(batch).view(np.int8) - inward(batch).view(np.int8))
+    way = batch.src_home.view(np.int8) - batch.dst_home.view(np.int8)
+    return batch.ip_len * (way * ~batch.dst_multicast)
 
 
 COUNTERS: tuple[Counter, ...] = (
