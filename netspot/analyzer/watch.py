@@ -19,7 +19,6 @@ log = logging.getLogger("netspot.analyzer")
 
 DAY_NS = 86_400 * 10**9
 RECORD_HALVES_NS = 7 * DAY_NS  # the greatest normal value fades: a week shows what a home's days are like
-TIE = 1.01  # counts are small: six is no more than 1.5 times four, though the four have faded a little
 SPAN_LEARNS = 20  # windows that the longest span learns from at least: 20 minutes of 60 s
 SPAN_RELEARNS = 20
 FEW_REACH = 0.2  # the law of the few values of a longer span tells nothing of what comes less than once in five times n
@@ -65,7 +64,7 @@ class Watch:
     @property
     def floor(self) -> float:
         """What a value must exceed, beside the detector's threshold, to alarm; in its own unit."""
-        return max(self._least, TIE * self.stat.margin * self._record)
+        return max(self._least, self.stat.margin * self._record)
 
     def step(self, window: Window) -> tuple[Sample, list[Event]]:
         """The sample of ``window``, and what happened: an alarm, its end, a new start of learning."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 Compute = Callable[..., float]
 
+TIE = 1.01  # in margins of small counts: six is no more than 1.5 times four, though the four have faded a little
+
 LOG_RANGE = "log1p takes a lowest value above -1 and a greater highest one, such as [0, null]"
 
 

@@ -26,7 +26,7 @@ STATS: tuple[Stat, ...] = (
         ("NB_UNIQ_DST_PORT", "NB_UNIQ_SRC_PORT"),
         ratio,
     ),
-    Stat("AVG_PKT_SIZE", "byte", "mean size of IP packets", ("IP_BYTES", "IP"), ratio, margin=1.04),
+    Stat("AVG_PKT_SIZE", "byte", "mean size of IP packets", ("IP_BYTES", "IP"), ratio, margin=1.05),
     Stat("TRAFFIC", "packet/s", "packets a second", ("PKTS", "SOURCE_TIME"), rate),
     Stat(
         "PERF",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netspot.analyzer.stats.base import Stat, number, rate, ratio
+from netspot.analyzer.stats.base import TIE, Stat, number, rate, ratio
 
 
 def surplus(begun: float, answered: float, source_time_ns: float) -> float:
@@ -37,7 +37,7 @@ STATS: tuple[Stat, ...] = (
         ("SYN_ONLY", "SYN_ACK", "SOURCE_TIME"),
         surplus,
         least=5,
-        margin=1.5,
+        margin=1.5 * TIE,
     ),
     Stat("R_ANSWERED", "1", "share of TCP connections begun that are answered", ("SYN_ACK", "SYN_ONLY"), ratio),
     Stat(
@@ -76,7 +76,7 @@ STATS: tuple[Stat, ...] = (
         ("SERVICE_CONNS",),
         number,
         least=12,
-        margin=2,
+        margin=2 * TIE,
     ),
     Stat(
         "FLOWS",
