@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspot.miner.decode import PAD, PRIVATE, decode
-from netspot.miner.headers import gather
+from netspot.miner.headers import constant, gather, indices
 from netspot.miner.links import locate
 from netspot.packets import ACK, SYN, Bools, Frames, PacketBatch
 
@@ -24,6 +24,8 @@ WIDTH = 192  # bytes of a frame that are kept: all headers, and the name in a DN
 STRATA = (256, 128, 128, 512)  # frames a window at most: connections begun; ARP and ICMP; DNS queries; the rest
 LOOKED_AT = 8192  # frames that an alarm looks at most: some milliseconds
 QUIET = 512  # windows of no more frames than this are kept whole
+
+_SYN, _SYN_ACK, _DNS = constant(np.uint8, SYN), constant(np.uint8, SYN | ACK), constant(np.uint16, 53)
 
 Rows = NDArray[np.intp]
 
@@ -153,7 +155,7 @@ class HeaderSample:
         masks = _strata(batch)
         rest = ~(masks[0] | masks[1] | masks[2])
         for stratum, mask in zip(self._strata, (*masks, rest), strict=True):
-            stratum.add(batch, np.flatnonzero(mask))
+            stratum.add(batch, indices(mask))
 
     def close(self) -> Headers:
         """The sample of the window that ends; the next one starts empty."""
@@ -173,8 +175,8 @@ class HeaderSample:
 
 
 def _strata(batch: PacketBatch) -> tuple[Bools, Bools, Bools]:
-    begun: Bools = batch.tcp_flags & (SYN | ACK) == SYN
-    return begun, batch.is_arp | batch.is_icmp | batch.is_icmp6, batch.is_udp & (batch.dst_port == 53)
+    begun: Bools = batch.tcp_flags & _SYN_ACK == _SYN
+    return begun, batch.is_arp | batch.is_icmp | batch.is_icmp6, batch.is_udp & (batch.dst_port == _DNS)
 
 
 def _copied(batch: PacketBatch, rows: Rows) -> Headers:

@@ -28,6 +28,7 @@ from netspot.errors import SourceError
 from netspot.miner import bpf
 from netspot.miner.decode import PAD
 from netspot.miner.devices import ANY, COOKED_V2, Device, no_permission
+from netspot.miner.headers import indices
 from netspot.miner.live import MAX_ROWS
 from netspot.packets import Frames
 
@@ -167,7 +168,7 @@ class Ring:
         target = self._pseudo_headers[: len(header)]
         for name in _ADDRESS_NAMES:
             target[name] = header[name]
-        rows = np.flatnonzero(header["status"] & _VLAN_VALID)
+        rows = indices(header["status"] & _VLAN_VALID)
         if len(rows):
             target["protocol"][rows[self._tag_left(network[rows], header["protocol"][rows])]] = 0x8100
         return np.full(len(header), _SLL2.itemsize, np.uint32)
@@ -186,7 +187,7 @@ class Ring:
     def _put_tags(self, header: NDArray[Any], start: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Put back the VLAN tags that the kernel took out, so that a frame is what it was on the wire; their length."""
         tagged: NDArray[np.bool_] = header["status"] & _VLAN_VALID != 0
-        rows = np.flatnonzero(tagged)
+        rows = indices(tagged)
         if len(rows):
             tag = np.zeros((len(rows), 2), ">u2")
             tag[:, 0] = np.where(header["status"][rows] & _VLAN_TPID_VALID != 0, header["tpid"][rows], 0x8100)

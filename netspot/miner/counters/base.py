@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from netspot.miner.distinct import KeySample, pair
 from netspot.miner.evidence import HeaderSample
+from netspot.miner.headers import indices
 from netspot.packets import Bools, PacketBatch
 
 ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
@@ -192,7 +193,7 @@ class _Selective(Accumulator):
         self._top = 0
 
     def add(self, batch: PacketBatch) -> None:
-        rows = np.flatnonzero(self.mask(batch))
+        rows = indices(self.mask(batch))
         if len(rows):
             self.look(batch, rows)
 
@@ -392,7 +393,7 @@ class CounterBank:
         for accumulator in self._others:
             accumulator.add(batch)
         for mask, selective in self._selective.items():
-            rows = np.flatnonzero(mask(batch))
+            rows = indices(mask(batch))
             if len(rows):
                 for each in selective:
                     each.look(batch, rows)
