@@ -168,7 +168,7 @@ class Ring:
         target = self._pseudo_headers[: len(header)]
         for name in _ADDRESS_NAMES:
             target[name] = header[name]
-        rows = indices(header["status"] & _VLAN_VALID)
+        rows = indices(header["status"] & _VLAN_VALID != 0)
         if len(rows):
             target["protocol"][rows[self._tag_left(network[rows], header["protocol"][rows])]] = 0x8100
         return np.full(len(header), _SLL2.itemsize, np.uint32)
