@@ -97,10 +97,10 @@ class KeySample:
         # Nearly all keys of quiet traffic are known already and sit in their first place: two passes settle them.
         h = _scatter(held)
         elsewhere = indices(self._table[(h >> self._shift).view(np.int64)] != held)
+        if 0 < len(elsewhere) < len(held) // 8:  # most of these sit in a later place; in a flood they are new
+            elsewhere = elsewhere[self._missing(held[elsewhere], h[elsewhere])]
         if len(elsewhere):
-            new = elsewhere[self._missing(held[elsewhere], h[elsewhere])]
-            if len(new):
-                self._insert(held[new], None if groups is None else groups[new])
+            self._insert(held[elsewhere], None if groups is None else groups[elsewhere])
 
     def count(self) -> int:
         """Distinct keys: exact while no more than ``limit`` were seen, else the estimate."""
