@@ -14,7 +14,7 @@ from typing import IO
 import netspot
 from netspot.config import Config
 from netspot.errors import ConfigError
-from netspot.lean import prepare_numpy
+from netspot.lean import prepare
 from netspot.terminal import ended
 
 OF_FILES = ("miner.home_nets",)  # what of the miner's options counts for a capture file too
@@ -118,7 +118,7 @@ def _check_arguments(sub: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``netspot``; returns its exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    prepare_numpy()
+    prepare()
 
     def command() -> int:
         rest, options = split_options(argv)

@@ -28,8 +28,8 @@ _LOADING = threading.RLock()
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
-def prepare_numpy() -> None:
-    """Does nothing where numpy is there already."""
+def prepare() -> None:
+    """Set how memory is kept, and what is imported later or never; nothing where numpy is there already."""
     if "numpy" not in sys.modules:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:  # glibc

@@ -15,7 +15,7 @@ def python(code: str) -> str:
 
 
 def test_what_numpy_need_not_load_is_loaded_on_demand() -> None:
-    code = "from netspot.lean import prepare_numpy; prepare_numpy(); import numpy as np; "
+    code = "from netspot.lean import prepare; prepare(); import numpy as np; "
     code += "before = np.linalg._umath_linalg.__dict__.get('inv') if hasattr(np.linalg, '_umath_linalg') else None; "
     code += (
         "print(before, np.random.default_rng(1).integers(1), np.ma.masked_array([1]).sum(), np.linalg.inv([[2.0]])[0])"
@@ -23,7 +23,7 @@ def test_what_numpy_need_not_load_is_loaded_on_demand() -> None:
     assert python(code) == "None 0 1 [0.5]"
 
 
-LEAN = "from netspot.lean import prepare_numpy; prepare_numpy(); import sys, ssl, hashlib; "
+LEAN = "from netspot.lean import prepare; prepare(); import sys, ssl, hashlib; "
 
 
 def test_openssl_is_loaded_by_the_first_who_encrypts_and_by_nobody_else() -> None:

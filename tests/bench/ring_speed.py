@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from netspot.lean import prepare_numpy
+from netspot.lean import prepare
 
-prepare_numpy()  # as the program does
+prepare()  # as the program does
 
 from netspot.config import MinerConfig  # noqa: E402
 from netspot.miner.devices import open_live  # noqa: E402
