@@ -67,7 +67,7 @@ def find(raw: bytearray, begin: int, end: int, layout: Layout, most: int, mean: 
     """The first whole records in ``raw[begin:end]``, at most ``most``; ``begin`` is where one begins.
 
     ``mean`` is the expected size of a record [byte]; a wrong one costs time. ``PAD`` bytes behind ``end`` are readable;
-    some 100 KiB, of zeros, save a second try of the last chains. Of the time two fifths go into the steps of the chains,
+    some 100 KiB, of zeros, save a second try of the last chains. Of the time two fifths go into the steps of chains,
     the rest in equal parts into the guesses and the check.
     """
     data = np.frombuffer(raw, np.uint8)
