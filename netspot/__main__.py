@@ -1,7 +1,5 @@
 """``python -m netspot``."""
 
-import sys
+from netspot.cli import program
 
-from netspot.cli import main
-
-sys.exit(main())
+program()

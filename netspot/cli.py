@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import netspot
 from netspot.config import Config
 from netspot.errors import ConfigError
 from netspot.lean import prepare
-from netspot.terminal import ended
+from netspot.terminal import ended, leave
 
 OF_FILES = ("miner.home_nets",)  # what of the miner's options counts for a capture file too
 DEFAULT_FILE = Path("/etc/netspot/netspot.yaml")
@@ -300,5 +300,10 @@ COMMANDS = {
     "ha-remove": _ha_remove,
 }
 
+def program() -> NoReturn:
+    """The script ``netspot``."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

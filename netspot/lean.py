@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -29,8 +30,12 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
 def prepare() -> None:
-    """Set how memory is kept, and what is imported later or never; nothing where numpy is there already."""
+    """Set how memory is kept, and what is imported later or never; nothing where numpy is there already.
+
+    No garbage is collected until ``Service.run``: what is imported and built until then stays.
+    """
     if "numpy" not in sys.modules:
+        gc.disable()
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:  # glibc
             mallopt(M_TRIM_THRESHOLD, KEPT)

@@ -98,6 +98,7 @@ class Service:
         """
         with self._alive():
             gc.freeze()  # what is there now stays: no collection need look through it again
+            gc.enable()
             try:
                 while not self.stopping and (batch := self.source.read(self._patience_s())) is not None:
                     for closed in self.windows.push(batch, blind=not getattr(self.source, "up", True)):

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import IO
+from contextlib import suppress
+from typing import IO, NoReturn
 
 from netspot.errors import NetspotError
 
@@ -34,6 +35,14 @@ def ended(name: str, command: Callable[[], int], interrupted: int) -> int:
         print(f"{name}: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         _silence(sys.stdout)
         return 1
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with everything told; Python would take apart its modules first, a tenth of a whole start."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # full, closed, None: ``ended`` has told what there is
+            stream.flush()
+    os._exit(status)
 
 
 def fitted(lines: Sequence[str], room: int) -> list[str]:
