@@ -300,6 +300,7 @@ COMMANDS = {
     "ha-remove": _ha_remove,
 }
 
+
 def program() -> NoReturn:
     """The script ``netspot``."""
     leave(main())

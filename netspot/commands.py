@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
+
+from netspot.record import Record
 
 PENDING = 64  # commands waiting for the main loop; one more is refused, so that a flood of requests costs no memory
 
@@ -17,13 +18,12 @@ class CommandError(Exception):
     """The command could not be carried out; the text tells a person why and what is accepted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Record):
     """``name`` with ``args``; the main loop fulfils ``reply`` with the data, or with a CommandError."""
 
     name: str
-    args: Mapping[str, Any] = field(default_factory=dict)
-    reply: Future[Any] = field(default_factory=Future)
+    args: Mapping[str, Any]
+    reply: Future[Any]
 
 
 class CommandQueue:
@@ -39,7 +39,7 @@ class CommandQueue:
         """
         if name not in NAMES:
             raise CommandError(f"unknown command {name!r}; known: {', '.join(NAMES)}")
-        command = Command(name, args or {})
+        command = Command(name, args or {}, Future())
         try:
             self._queue.put_nowait(command)
         except queue.Full:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
+
+from netspot.record import Record
 
 SCHEMA_VERSION = 1  # fields are only ever added
 
@@ -16,8 +17,7 @@ Side = Literal["up", "down"]
 State = Literal["learning", "watching", "alarm", "muted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Record):
     """What was counted in ``[start_ns, end_ns)``."""
 
     start_ns: int  # [ns since epoch]
@@ -26,15 +26,14 @@ class Window:
     dropped: int  # lost by the kernel in this window [frame]
     seconds: float  # time that was really observed; less than the span for a first, partial window [s]
     span: int = 1  # length of this window in periods
-    evidence: Mapping[str, Any] = field(default_factory=dict)  # who was seen, for the title of an alarm
+    evidence: Mapping[str, Any] = {}  # who was seen, for the title of an alarm
 
     @property
     def partial(self) -> bool:
         return self.seconds < (self.end_ns - self.start_ns) / 1e9 * 0.999
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Record):
     """One statistic of one window, beside what is normal for it."""
 
     stat: str
@@ -49,8 +48,7 @@ class Sample:
     muted: bool = False  # its alarms are, whatever ``state`` says of learning and alarm
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
+class Alarm(Record):
     """A statistic left its normal range (``up``, ``down``) or is back (``cleared``)."""
 
     stat: str
@@ -64,11 +62,10 @@ class Alarm:
     level: Literal["low", "medium", "high"] = "medium"
     clock_synced: bool = True
     muted: bool = False
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(Record):
     """Alarms that overlap in time, as one thing that happened."""
 
     id: str
@@ -80,13 +77,12 @@ class Incident:
     start_ns: int
     end_ns: int | None
     peak: Mapping[str, Any]  # stat, value, threshold, probability
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = {}
     capture: str | None = None
     clock_synced: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Relearn:
+class Relearn(Record):
     """A detector begins to learn anew: its statistic stayed outside of what was normal, or somebody asked for it."""
 
     stat: str
@@ -94,8 +90,7 @@ class Relearn:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Record):
     """How the program itself does, every minute and on every change of phase."""
 
     time_ns: int

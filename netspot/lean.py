@@ -15,9 +15,16 @@ from typing import Any
 # Modules that others import without need, loaded when somebody asks for something in them: numpy's own are 5 MiB, and
 # putting its docstrings in place takes longer than its core; OpenSSL, which paho-mqtt, http.client and some of ours
 # import in case that somebody encrypts, is another 5 MiB.
-LATER = {"numpy.fft", "numpy.linalg._umath_linalg", "numpy.ma", "numpy.polynomial", "numpy.random", "ssl"} | {
-    f"numpy.{core}._add_newdocs{which}" for core in ("core", "_core") for which in ("", "_scalars")
-}
+LATER = {
+    "numpy.fft",
+    "numpy.linalg._umath_linalg",
+    "numpy.ma",
+    "numpy.polynomial",
+    "numpy.random",
+    "pickle",
+    "platform",
+    "ssl",
+} | {f"numpy.{core}._add_newdocs{which}" for core in ("core", "_core") for which in ("", "_scalars")}
 NEVER = "_hashlib"  # OpenSSL's hashes: hashlib has its own
 
 # Freed memory is kept for the next batch of packets up to so much [byte]: giving it back and taking it again costs

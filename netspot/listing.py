@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def interfaces() -> list[dict[str, Any]]:
     """Each interface as a JSON object."""
     from netspot.miner.devices import devices
 
-    return [asdict(device) | {"state": device.state, "kind": device.kind} for device in devices()]
+    return [vars(device) | {"state": device.state, "kind": device.kind} for device in devices()]
 
 
 def _device_text(row: dict[str, Any]) -> str:

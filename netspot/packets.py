@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from netspot.record import Record
 
 Bools = NDArray[np.bool_]
 
@@ -29,8 +30,7 @@ class Frames(NamedTuple):
         return Frames(self.data, self.start[begin:end], self.captured[begin:end], self.link_type)
 
 
-@dataclass(frozen=True, slots=True)
-class PacketBatch:
+class PacketBatch(Record):
     """``n`` packets as columns of shape ``(n,)``, in order of delivery.
 
     A field that a packet lacks is 0: select with the masks.
@@ -88,7 +88,7 @@ DTYPES: dict[str, type] = {  # of the columns that are no masks
     "ip_len": np.uint32, "ip_proto": np.uint8, "src_key": np.uint64, "dst_key": np.uint64, "src_port": np.uint16,
     "dst_port": np.uint16, "tcp_flags": np.uint8, "icmp_type": np.uint8, "arp_op": np.uint8, "arp_ip": np.uint32,
 }  # fmt: skip
-COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(PacketBatch) if f.name not in ("until_ns", "dropped", "frames"))
+COLUMNS: tuple[str, ...] = tuple(name for name in PacketBatch.fields if name not in ("until_ns", "dropped", "frames"))
 
 
 def nothing(until_ns: int, dropped: int = 0) -> PacketBatch:

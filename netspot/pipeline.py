@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from netspot.analyzer import Analyzer, Watch, watches
@@ -18,14 +17,14 @@ from netspot.errors import ConfigError, NetspotError
 from netspot.miner import counters as counting
 from netspot.miner.counters import WINDOW_COUNTERS, Counter, CounterBank
 from netspot.miner.evidence import HeaderSample
+from netspot.record import Record
 
 log = logging.getLogger("netspot")
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Watching:
+class Watching(Record):
     """Replaced as a whole when a configuration asks for something else."""
 
     analyzer: Analyzer

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,7 @@ from netspot.miner.windows import Closed, Windows
 from netspot.notify import Systemd
 from netspot.packets import PacketBatch, nothing
 from netspot.pipeline import Watching, same_watching, watching
+from netspot.record import replace
 
 if TYPE_CHECKING:
     from netspot.observe import Observer

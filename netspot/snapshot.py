@@ -11,13 +11,13 @@ import math
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netspot.events import Alarm, Event, Incident, Sample, Window, message
+from netspot.record import Record
 
 ALARMS = 200  # kept for the page and the API; older ones are in the exporters' files
 INCIDENTS = 100
@@ -41,8 +41,7 @@ class Described(Protocol):
     def help(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(Record):
     """What stays the same while the service runs with one configuration."""
 
     node: str
@@ -53,8 +52,7 @@ class Info:
     stats: tuple[Described, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Record):
     """One consistent picture; ``seq`` counts the windows seen and is the cursor for "what is new since"."""
 
     seq: int
@@ -183,24 +181,17 @@ class History:
         return Rows(ring.time_ns[at], low, high, up, down, ring.bits[at, column])
 
 
-@dataclass(slots=True)
 class Board:
     """Where the main loop pins up what others may read. ``step`` takes about 0.1 ms for 30 statistics."""
 
-    info: Info
-    current: Snapshot = EMPTY
-    history: History = field(init=False)
-    epoch: str = field(init=False)  # changes with every board: cursors of an older one mean nothing here
-    columns: Mapping[str, int] = field(init=False)  # of the history, by statistic
-    _alarms: deque[tuple[int, Mapping[str, Any]]] = field(init=False)
-    _incidents: OrderedDict[str, tuple[int, Mapping[str, Any]]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.history = History(len(self.info.stats), self.info.period_ns)
-        self.epoch = secrets.token_hex(4)
-        self.columns = {stat.name: i for i, stat in enumerate(self.info.stats)}
-        self._alarms = deque(maxlen=ALARMS)
-        self._incidents = OrderedDict()
+    def __init__(self, info: Info) -> None:
+        self.info = info
+        self.current = EMPTY
+        self.history = History(len(info.stats), info.period_ns)
+        self.epoch = secrets.token_hex(4)  # changes with every board: cursors of an older one mean nothing here
+        self.columns = {stat.name: i for i, stat in enumerate(info.stats)}  # of the history
+        self._alarms: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=ALARMS)
+        self._incidents: OrderedDict[str, tuple[int, Mapping[str, Any]]] = OrderedDict()
 
     def step(
         self, window: Window, samples: Iterable[Sample], events: Iterable[Event], health: Mapping[str, Any]

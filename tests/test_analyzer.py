@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from netspot.config import AnalyzerConfig, Config, SpotConfig
 from netspot.errors import ConfigError
 from netspot.events import Alarm, Event, Incident, Relearn, Sample, Window
 from netspot.miner.counters import COUNTERS, WINDOW_COUNTERS
+from netspot.record import replace
 from netspot.spot import Spot
 
 S = 10**9

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from netspot.config.kinds import seconds, time_text
 from netspot.config.options import OPTIONS
 from netspot.config.text import PACKAGED, defaults, manpage, reference
 from netspot.errors import ConfigError
+from netspot.record import replace
 
 EFFORT = 100 if os.environ.get("NETSPOT_LONG") else 1
 ROOT = Path(__file__).parents[1]

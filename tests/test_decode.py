@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from netspot.errors import SourceError
 from netspot.miner.decode import HomeNets
 from netspot.packets import ACK, COLUMNS, FIN, SYN
+from netspot.record import replace
 from tests import frames as f
 
 TCP = f.tcp(SYN | ACK, sport=1234, dport=80)

@@ -9,7 +9,6 @@ import os
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from netspot.exporters.console import ConsoleExporter, human
 from netspot.exporters.fanout import Exporters
 from netspot.exporters.file import FileExporter, RotatingFile
 from netspot.exporters.registry import EXPORTERS
+from netspot.record import replace
 
 CONTEXT = Context(node="pi", series="eth0", version="3.0.0", state_dir=None)
 T = 1_795_514_401_000_000_000

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlencode, urlsplit
 from urllib.request import urlopen
@@ -23,6 +22,7 @@ from netspot.events import Health
 from netspot.exporters import influxdb as influx_module
 from netspot.exporters import sender as sender_module
 from netspot.exporters.influxdb import InfluxExporter, line
+from netspot.record import replace
 from tests.broker import free_port, wait_for
 from tests.test_exporters import ALARM, CONTEXT, INCIDENT, SAMPLE, T, message
 

@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -17,6 +16,7 @@ from netspot.exporters import sender as sender_module
 from netspot.exporters import socket as socket_module
 from netspot.exporters.sender import Refused, Sender
 from netspot.exporters.socket import COLUMNS, SocketExporter
+from netspot.record import replace
 from tests.broker import free_port, wait_for
 from tests.test_exporters import ALARM, CONTEXT, INCIDENT, SAMPLE, message
 

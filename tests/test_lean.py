@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("ssl", "_hashlib", "bottle", "waitress", "paho.mqtt.client", "sqlite3", "yaml", "asyncio")
+HEAVY = ("ssl", "_hashlib", "bottle", "waitress", "paho.mqtt.client", "sqlite3", "yaml", "asyncio", "dataclasses")
 
 
 def python(code: str) -> str:

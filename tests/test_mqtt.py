@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -11,6 +10,7 @@ from netspot.config import HomeAssistantConfig, MqttConfig
 from netspot.events import Alarm, Health, Incident, Sample
 from netspot.exporters.base import Context, Message, StatInfo
 from netspot.exporters.mqtt import MqttExporter
+from netspot.record import replace
 from tests.broker import Listener, broker, free_port, listening, needs_mosquitto, wait_for
 
 STATS = (StatInfo("R_SYN", "1", "share of SYN"), StatInfo("TRAFFIC", "packet/s", "packets a second"))

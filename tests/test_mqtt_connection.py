@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -22,6 +21,7 @@ from netspot.exporters.client import PAHO_2
 from netspot.exporters.link import Link
 from netspot.exporters.mqtt import MqttExporter
 from netspot.exporters.talk import Presence
+from netspot.record import replace
 from tests.broker import broker, free_port, listening, needs_mosquitto, publish, wait_for
 from tests.test_mqtt import ALARM, CONTEXT, INCIDENT, config, connected, drained, numbered, write
 

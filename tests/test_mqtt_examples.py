@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -17,6 +16,7 @@ import yaml
 
 from netspot.config import HomeAssistantConfig
 from netspot.exporters.mqtt import MqttExporter
+from netspot.record import replace
 from tests.broker import Broker, broker, free_port, listening, needs_mosquitto, publish, wait_for
 from tests.homeassistant import HomeAssistant, needs_homeassistant
 from tests.test_mqtt import ALARM, CONTEXT, INCIDENT, SAMPLE, config, connected, drained, write

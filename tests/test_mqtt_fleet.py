@@ -8,7 +8,6 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -21,6 +20,7 @@ from netspot.exporters.fanout import Exporters
 from netspot.exporters.mqtt import MqttExporter
 from netspot.exporters.requests import REQUEST_BYTES, parse
 from netspot.fleet import Fleet, Node, kind_of, merged, only_node, request, show, table
+from netspot.record import replace
 from tests.broker import PUBLISH, broker, listening, needs_mosquitto, publish, wait_for
 from tests.test_mqtt import ALARM, CONTEXT, INCIDENT, config, connected, write
 

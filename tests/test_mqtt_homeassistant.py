@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -22,6 +21,7 @@ from netspot.exporters.base import StatInfo
 from netspot.exporters.homeassistant import Discovery, ha_remove
 from netspot.exporters.mqtt import MqttExporter
 from netspot.exporters.talk import Incoming
+from netspot.record import replace
 from tests.broker import broker, listening, needs_mosquitto, publish, wait_for
 from tests.homeassistant import HomeAssistant, needs_homeassistant
 from tests.test_mqtt import ALARM, CONTEXT, HEALTH, INCIDENT, SAMPLE, config, connected, write
@@ -151,7 +151,7 @@ def test_ha_remove_clears_everything_that_is_retained(server):
 
 NODE_PROGRAM = """
 import sys, time
-from dataclasses import replace
+from netspot.record import replace
 from tests.test_mqtt_homeassistant import events_now, live_exporter
 exporter, write = live_exporter(int(sys.argv[1]), sys.argv[2])
 write(*events_now())

@@ -5,7 +5,6 @@ import json
 import math
 import re
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from netspot.events import Alarm, Incident, Sample, Window
 from netspot.exporters.base import StatInfo
+from netspot.record import replace
 from netspot.report import ALARMS, INCIDENTS, POINTS, Condensed, Report
 from netspot.snapshot import OUTSIDE, Cells, Info
 from tests.test_web_page import missing

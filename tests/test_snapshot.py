@@ -3,13 +3,13 @@
 import math
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from netspot.events import Alarm, Incident, Sample, Window
 from netspot.exporters.base import StatInfo
+from netspot.record import replace
 from netspot.snapshot import ALARMS, INCIDENTS, LEARNING, MARGIN, OUTSIDE, Board, History, Info, ring_rows
 
 S = 1_000_000_000

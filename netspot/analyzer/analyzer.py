@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from netspot.analyzer.evidence import Names
@@ -12,6 +11,7 @@ from netspot.analyzer.incidents import Incidents, blamed
 from netspot.analyzer.mute import Rule
 from netspot.analyzer.watch import Watch, cleared
 from netspot.events import Alarm, Event, Incident, Relearn, Sample, Window
+from netspot.record import replace
 
 log = logging.getLogger("netspot.analyzer")
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any
 
 from netspot.errors import ConfigError
+from netspot.record import Record
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Record):
     """All conditions that are set must hold; times are local."""
 
     stat: str | None = None  # of all spans, unless it names one

@@ -7,13 +7,13 @@ show: where no explanation fits, the line names the statistic and its value.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netspot.analyzer.evidence import Names, Rows, Seen, shares
 from netspot.packets import ACK, SYN
+from netspot.record import Record
 
 MOST = 0.5  # share from which on somebody stands for the whole
 MANY = 6  # distinct ports, hosts or sources from which on they are many
@@ -23,15 +23,13 @@ REFLECTORS = {19: "chargen", 53: "DNS", 123: "NTP", 161: "SNMP", 389: "LDAP", 19
 LONG_NAME = 40  # characters of a DNS name: longer ones carry data
 
 
-@dataclass(frozen=True, slots=True)
-class Title:
+class Title(Record):
     text: str
     who: tuple[int, ...] = ()  # keys of the sources that it blames
     weight: float = 0.0  # packets that bear it out
 
 
-@dataclass(slots=True)
-class Case:
+class Case(Record):
     """What is known of an incident when it wants a title."""
 
     values: Mapping[str, float]  # greatest value of each statistic outside of its range, by name without span

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from netspot.analyzer.stats import Stat
@@ -13,6 +12,7 @@ from netspot.analyzer.stats.base import LOG_RANGE
 from netspot.config import Config, SpotConfig
 from netspot.errors import ConfigError
 from netspot.events import Alarm, Event, Relearn, Sample, State, Window
+from netspot.record import replace
 from netspot.spot import Spot, Verdict
 
 log = logging.getLogger("netspot.analyzer")

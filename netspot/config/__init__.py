@@ -1,4 +1,4 @@
-"""The configuration: YAML, environment and command line -> frozen dataclasses. Nothing else reads them."""
+"""The configuration: YAML, environment and command line -> immutable records. Nothing else reads them."""
 
 from netspot.config.addresses import split_address
 from netspot.config.build import located, place, raise_all

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from netspot.config.kinds import LIST_ITEMS, Given
-from netspot.config.options import CLASSIC, OPTIONS, Config, SpotConfig
+from netspot.config.options import CLASSIC, OPTIONS, Config, Settings, SpotConfig
 from netspot.config.settings import Values, complaints, is_below, option_at
 from netspot.config.tree import MISTAKES, Mistakes
 from netspot.errors import ConfigError
+from netspot.record import replace
 
 ATTRIBUTES = {option.attribute: option for option in OPTIONS.values()}
 
@@ -46,12 +46,12 @@ def build(found: Values, mistakes: Mistakes, further: Callable[[Config], Mistake
 
 def _make(cls: Any, values: Mapping[str, Any], names: str = "") -> Any:
     given: dict[str, Any] = {}
-    for item in fields(cls):
-        option = ATTRIBUTES.get(names + item.name)
+    for name, default in cls.defaults.items():
+        option = ATTRIBUTES.get(names + name)
         if option and option.path in values:
-            given[item.name] = values[option.path]
-        elif is_dataclass(item.default):
-            given[item.name] = _make(type(item.default), values, f"{names}{item.name}.")
+            given[name] = values[option.path]
+        elif isinstance(default, Settings):
+            given[name] = _make(type(default), values, f"{names}{name}.")
     return cls(**given)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def to_dict(config: Config, secrets: bool = False) -> dict[str, Any]:
                 value = getattr(value, name)
             _put(result, option.path, option.kind.plain(value))
     for stat_name, spot in config.spot_stats.items():
-        own = {item.name: ATTRIBUTES[f"spot.{item.name}"].kind.plain(getattr(spot, item.name)) for item in fields(spot)}
+        own = {name: ATTRIBUTES[f"spot.{name}"].kind.plain(getattr(spot, name)) for name in spot.fields}
         result["spot"][stat_name] = own
     result["counters"] = dict(config.counters)
     result["stats"] = {name: {**value} for name, value in config.stats.items()}

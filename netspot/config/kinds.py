@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from netspot.record import Record
 
 T = TypeVar("T")
 
@@ -24,8 +25,7 @@ LIST_ITEMS = 200  # entries of a list
 TEXT_LENGTH = 4096  # characters of a text
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Record):
     """A value as somebody wrote it. ``value`` is the text of a scalar, a tuple of a sequence, a dict of a mapping."""
 
     value: Any
@@ -65,8 +65,7 @@ class Parts(ValueError):
         self.parts = parts
 
 
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class Kind(Record, Generic[T]):
     """``parse`` raises ValueError, whose text may tell what surprised; ``accepted`` ends the person's error."""
 
     accepted: str

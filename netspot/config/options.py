@@ -3,23 +3,21 @@
 From these declarations follow the defaults, the checks, ``netspot defaults``, etc/netspot.yaml, the reference in
 docs/configuration.md and netspot.yaml(5). The key in YAML is the attribute without its unit (``_s``, ``_ns``).
 """
-# ruff: noqa: RUF009 (``option`` makes a dataclass field, which is immutable)
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, TypeVar, cast
 
 from netspot.config import addresses, kinds, rules
 from netspot.config.kinds import Given, Kind, optional
+from netspot.record import Record
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Record):
     """One declaration. ``path`` is the dotted key in YAML; ``outside``: also from file, credential, environment."""
 
     kind: Kind[Any]
@@ -42,20 +40,47 @@ class Option:
 
 
 def option(default: T, kind: Kind[T], doc: str, *, key: str = "", outside: bool = False) -> T:
-    declared: T = field(
-        default=default, repr=not kind.secret, metadata={"option": Option(kind, doc, key, outside, default=default)}
-    )
-    return declared
+    """A field of ``Settings`` that a person sets."""
+    declared: Any = Option(kind, doc, key, outside, default=default)
+    return cast(T, declared)
 
 
-def section(default: T) -> T:
-    """A section; the docstring of its class is the text that a person reads."""
-    declared: T = field(default=default, metadata={"section": type(default).__doc__})
-    return declared
+class Section(Record):
+    """Names that the owner of the configuration chooses; ``doc`` is the text that a person reads."""
+
+    doc: str
+    default: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class MinerConfig:
+def section(doc: str) -> Mapping[str, Any]:
+    """A field of ``Settings`` that holds what has no declaration of its own."""
+    declared: Any = Section(doc)
+    return cast(Mapping[str, Any], declared)
+
+
+class Settings(Record):
+    """A section: its fields are options, sections (whose text is the docstring of their class), and the rest."""
+
+    options: ClassVar[Mapping[str, Option]] = {}
+    sections: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls) -> None:
+        declared = {name: value for name, value in vars(cls).items() if isinstance(value, Option | Section)}
+        for name, value in declared.items():
+            setattr(cls, name, value.default)
+        super().__init_subclass__()
+        cls.options = {name: value for name, value in declared.items() if isinstance(value, Option)}
+        cls.sections = {
+            name: declared[name].doc if name in declared else str(type(default).__doc__)
+            for name, default in cls.defaults.items()
+            if isinstance(declared.get(name, default), Section | Settings)
+        }
+
+    def _shown(self) -> Iterable[str]:
+        return [name for name in self.fields if name not in self.options or not self.options[name].kind.secret]
+
+
+class MinerConfig(Settings):
     """Where packets come from."""
 
     device: str = option(
@@ -96,8 +121,7 @@ class MinerConfig:
     loopback: bool = option(False, kinds.flag(), "With device any, also watch the loopback interface.")
 
 
-@dataclass(frozen=True, slots=True)
-class AnalyzerConfig:
+class AnalyzerConfig(Settings):
     """What is watched."""
 
     period_ns: int = option(
@@ -123,8 +147,7 @@ class AnalyzerConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SpotConfig:
+class SpotConfig(Settings):
     """How normal is learned, for all statistics. A statistic may have its own: `R_SYN: {q: 1e-5, down: true}`."""
 
     depth: int = option(
@@ -157,16 +180,14 @@ class SpotConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleConfig:
+class ConsoleConfig(Settings):
     """Standard output: the journal, for the service."""
 
     data: bool = option(False, kinds.flag(), "Print every value.")
     alarm: bool = option(True, kinds.flag(), "Print alarms and incidents.")
 
 
-@dataclass(frozen=True, slots=True)
-class FileConfig:
+class FileConfig(Settings):
     """Files of JSON lines; %s in a path is the interface or the capture's name."""
 
     data: str | None = option(None, optional(kinds.data_file()), "File of all values, as JSON lines; null: none.")
@@ -180,8 +201,7 @@ class FileConfig:
     keep: int = option(3, kinds.whole(0, 1000, "file"), "Old files that are kept.")
 
 
-@dataclass(frozen=True, slots=True)
-class HomeAssistantConfig:
+class HomeAssistantConfig(Settings):
     """Entities in Home Assistant."""
 
     discovery: str = option(
@@ -199,8 +219,7 @@ class HomeAssistantConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class MqttConfig:
+class MqttConfig(Settings):
     """A broker, and what reads from it: Home Assistant, Node-RED, a fleet."""
 
     host: str | None = option(
@@ -255,11 +274,10 @@ class MqttConfig:
     spool: int = option(
         10_000, kinds.whole(0, 1_000_000, "event"), "Alarms and incidents that wait on disk while the broker is away."
     )
-    homeassistant: HomeAssistantConfig = section(HomeAssistantConfig())
+    homeassistant: HomeAssistantConfig = HomeAssistantConfig()
 
 
-@dataclass(frozen=True, slots=True)
-class SocketConfig:
+class SocketConfig(Settings):
     """A program that listens: tcp://host:port, udp://host:port or unix:///path."""
 
     data: str | None = option(None, optional(addresses.endpoint()), "Where every value is sent; null: nowhere.")
@@ -270,8 +288,7 @@ class SocketConfig:
     tag: str = option("netspot", kinds.slug(), "A word that goes with every event, to tell senders apart.")
 
 
-@dataclass(frozen=True, slots=True)
-class InfluxConfig:
+class InfluxConfig(Settings):
     """InfluxDB, versions 1 to 3."""
 
     url: str | None = option(
@@ -291,19 +308,17 @@ class InfluxConfig:
     every_s: float = option(10.0, kinds.duration("100ms", "1h"), "How long a point waits at most.")
 
 
-@dataclass(frozen=True, slots=True)
-class ExporterConfig:
+class ExporterConfig(Settings):
     """Where values and alarms go."""
 
-    console: ConsoleConfig = section(ConsoleConfig())
-    file: FileConfig = section(FileConfig())
-    mqtt: MqttConfig = section(MqttConfig())
-    socket: SocketConfig = section(SocketConfig())
-    influxdb: InfluxConfig = section(InfluxConfig())
+    console: ConsoleConfig = ConsoleConfig()
+    file: FileConfig = FileConfig()
+    mqtt: MqttConfig = MqttConfig()
+    socket: SocketConfig = SocketConfig()
+    influxdb: InfluxConfig = InfluxConfig()
 
 
-@dataclass(frozen=True, slots=True)
-class EvidenceConfig:
+class EvidenceConfig(Settings):
     """What is kept of an incident."""
 
     pcap: bool = option(True, kinds.flag(), "Keep the headers of an incident's packets as a capture file.")
@@ -315,8 +330,7 @@ class EvidenceConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class StateConfig:
+class StateConfig(Settings):
     """What outlives a restart."""
 
     dir: str | None = option(
@@ -329,8 +343,7 @@ class StateConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class WebConfig:
+class WebConfig(Settings):
     """The status page and the REST API."""
 
     listen: str | None = option(
@@ -355,36 +368,35 @@ class WebConfig:
     key: str | None = option(None, optional(kinds.path()), "Private key of that certificate (PEM).", key="tls.key")
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Settings):
     """All settings; immutable."""
 
     node: str = option("auto", kinds.slug(), "Name of this machine in topics and messages; auto: its host name.")
-    miner: MinerConfig = section(MinerConfig())
-    analyzer: AnalyzerConfig = section(AnalyzerConfig())
-    spot: SpotConfig = section(SpotConfig())
-    spot_stats: Mapping[str, SpotConfig] = field(default_factory=dict)  # whole settings of the statistics that differ
-    exporter: ExporterConfig = section(ExporterConfig())
-    evidence: EvidenceConfig = section(EvidenceConfig())
-    state: StateConfig = section(StateConfig())
-    web: WebConfig = section(WebConfig())
+    miner: MinerConfig = MinerConfig()
+    analyzer: AnalyzerConfig = AnalyzerConfig()
+    spot: SpotConfig = SpotConfig()
+    spot_stats: Mapping[str, SpotConfig] = {}  # whole settings of the statistics that differ
+    exporter: ExporterConfig = ExporterConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
+    state: StateConfig = StateConfig()
+    web: WebConfig = WebConfig()
     mute: tuple[Mapping[str, Any], ...] = option(
         (),
         rules.mutes(),
         "What is counted but raises no alarm. Conditions of one rule hold together: "
         '`[{stat: R_ICMP, source: 192.168.1.5, between: "22:00-06:00", until: 2026-12-24T18:00}]`.',
     )
-    counters: Mapping[str, str] = field(
-        default_factory=dict,
-        metadata={"section": "Your own counters, over header columns: `MQTT: tcp and dport == 1883`."},
+    counters: Mapping[str, str] = section("Your own counters, over header columns: `MQTT: tcp and dport == 1883`.")
+    stats: Mapping[str, Mapping[str, Any]] = section(
+        'Your own statistics, over counters: `R_MQTT: {value: MQTT / TCP, unit: "1", range: [0, 1]}`.'
     )
-    stats: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=dict,
-        metadata={
-            "section": 'Your own statistics, over counters: `R_MQTT: {value: MQTT / TCP, unit: "1", range: [0, 1]}`.'
-        },
-    )
-    given: Mapping[str, Given] | None = field(default=None, repr=False, compare=False)  # what was written, by path
+    given: Mapping[str, Given] | None = None  # what was written, by path; no part of what ``repr`` and ``==`` look at
+
+    def _values(self) -> tuple[Any, ...]:
+        return super()._values()[:-1]
+
+    def _shown(self) -> Iterable[str]:
+        return self.fields[:-1]
 
 
 CLASSIC: Mapping[str, Any] = {
@@ -400,22 +412,22 @@ INCLUDE = Option(
 )
 
 
-def _declared(cls: type, prefix: str = "", names: str = "") -> Iterator[Option]:
-    for item in fields(cls):
-        found = item.metadata.get("option")
+def _declared(cls: type[Settings], prefix: str = "", names: str = "") -> Iterator[Option]:
+    for name, default in cls.defaults.items():
+        found = cls.options.get(name)
         if found is not None:
-            key = found.key or re.sub("_n?s$", "", item.name)
-            yield Option(found.kind, found.doc, key, found.outside, prefix + key, found.default, names + item.name)
-        elif is_dataclass(item.default):
-            yield from _declared(type(item.default), f"{prefix}{item.name}.", f"{names}{item.name}.")
+            key = found.key or re.sub("_n?s$", "", name)
+            yield Option(found.kind, found.doc, key, found.outside, prefix + key, found.default, names + name)
+        elif isinstance(default, Settings):
+            yield from _declared(type(default), f"{prefix}{name}.", f"{names}{name}.")
 
 
-def _sections(cls: type, prefix: str = "") -> Iterator[tuple[str, str]]:
-    for item in fields(cls):
-        if "section" in item.metadata:
-            yield prefix + item.name, item.metadata["section"]
-            if is_dataclass(item.default):
-                yield from _sections(type(item.default), f"{prefix}{item.name}.")
+def _sections(cls: type[Settings], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, text in cls.sections.items():
+        yield prefix + name, text
+        default = cls.defaults[name]
+        if isinstance(default, Settings):
+            yield from _sections(type(default), f"{prefix}{name}.")
 
 
 OPTIONS: dict[str, Option] = {option.path: option for option in _declared(Config)}

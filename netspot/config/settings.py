@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from netspot.config import kinds, rules, tree
@@ -11,6 +10,7 @@ from netspot.config.kinds import Given, nearest
 from netspot.config.options import INCLUDE, OPTIONS, SECTIONS, Option
 from netspot.config.tree import MISTAKES, Mistakes
 from netspot.errors import ConfigError
+from netspot.record import replace
 
 REQUEST = "request"  # the place of a value that came over REST or MQTT
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netspot.config.kinds import Given
 from netspot.errors import ConfigError
+from netspot.record import replace
 
 if TYPE_CHECKING:
     import yaml

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from netspot import events
 from netspot.commands import CommandQueue
 from netspot.events import Event
+from netspot.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class StatInfo:
+class StatInfo(Record):
     """What a reader of the messages may want to know of a statistic."""
 
     name: str
@@ -22,8 +21,7 @@ class StatInfo:
     every_s: float = 1.0  # between two values: the length of its window [s]
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Record):
     """What an exporter may know of the program around it."""
 
     node: str  # slug of the host name: [A-Za-z0-9_-]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from netspot.commands import PENDING
 from netspot.errors import NetspotError
 from netspot.exporters.link import Link
+from netspot.record import replace
 
 if TYPE_CHECKING:
     from netspot.config import MqttConfig

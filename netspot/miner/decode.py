@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from netspot.miner.headers import ARP, IPV4, IPV6, RARP, Bytes, blank, constant, field, gather, indices
 from netspot.miner.links import locate
 from netspot.packets import Bools, Frames, PacketBatch
+from netspot.record import Record
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 U32s = NDArray[np.uint32]
@@ -51,8 +51,7 @@ _HEADER_6, _HEADER_4, _LENGTH_END, _PORTS, _FLAGS_END, _NOTHING = (
 )
 
 
-@dataclass(frozen=True)
-class HomeNets:
+class HomeNets(Record):
     """The networks that are home; an address in none of them is outside."""
 
     nets: tuple[IPNetwork, ...] = ()

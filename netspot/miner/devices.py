@@ -9,7 +9,6 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +37,17 @@ _RTF_UP, _RTF_REJECT = 0x1, 0x200  # linux/route.h
 _LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 
 
-@dataclass
 class Device:
     """An interface of this machine."""
 
-    name: str
-    index: int = 0
-    arphrd: int = ARPHRD_ETHER  # hardware type, an ARPHRD_ number
-    up: bool = False
-    carrier: bool = False  # the cable or the radio is connected
-    mac: str = ""
-    addresses: list[str] = field(default_factory=list)  # with the length of the prefix: 192.0.2.7/24
-    default_route: bool = False
+    def __init__(self, name: str, arphrd: int = ARPHRD_ETHER, up: bool = False) -> None:
+        self.name = name
+        self.index = 0
+        self.arphrd = arphrd  # hardware type, an ARPHRD_ number
+        self.up = self.carrier = up  # the carrier: the cable or the radio is connected
+        self.mac = ""
+        self.addresses: list[str] = []  # with the length of the prefix: 192.0.2.7/24
+        self.default_route = False
 
     @property
     def state(self) -> str:
@@ -107,7 +105,7 @@ def resolve(name: str, current: str = "") -> Device:
     ``current``: which ``auto`` keeps as long as it is up and has a default route.
     """
     if name == ANY:
-        return Device(ANY, arphrd=0, up=True, carrier=True)
+        return Device(ANY, arphrd=0, up=True)
     found = {device.name: device for device in devices()}
     if name == "auto":
         return _automatic(list(found.values()), current)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +18,7 @@ from netspot.miner.decode import PAD, PRIVATE, decode
 from netspot.miner.headers import constant, gather, indices
 from netspot.miner.links import locate
 from netspot.packets import ACK, SYN, Bools, Frames, PacketBatch
+from netspot.record import Record
 
 WIDTH = 192  # bytes of a frame that are kept: all headers, and the name in a DNS query
 STRATA = (256, 128, 128, 512)  # frames a window at most: connections begun; ARP and ICMP; DNS queries; the rest
@@ -30,8 +30,7 @@ _SYN, _SYN_ACK, _DNS = constant(np.uint8, SYN), constant(np.uint8, SYN | ACK), c
 Rows = NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(Record):
     """Sampled frames, shape ``(n, WIDTH)``, in order of time; a row stands for ``weight`` packets."""
 
     data: NDArray[np.uint8]

@@ -17,13 +17,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from netspot import commands
 from netspot.config import WebConfig
 from netspot.events import Alarm, Event, Incident, Sample, Window
+from netspot.record import replace
 from netspot.snapshot import Board, Info
 from netspot.web.server import WebServer
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from netspot.record import Record
 
 Compute = Callable[..., float]
 
@@ -13,8 +14,7 @@ TIE = 1.01  # in margins of small counts: six is no more than 1.5 times four, th
 LOG_RANGE = "log1p takes a lowest value above -1 and a greater highest one, such as [0, null]"
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(Record):
     """A number made of the counts of one window: a pure function, declared with what a reader and a detector must know.
 
     ``compute`` is called with the counts that ``needs`` names, in that order, and says NaN where the window holds

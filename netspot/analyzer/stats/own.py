@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from netspot.analyzer.stats.base import LOG_RANGE, Compute, Stat
 from netspot.errors import ConfigError
 from netspot.expressions import arithmetic
 from netspot.plugins import guarded, load
+from netspot.record import replace
 
 SECONDS = "seconds"  # the time that a window covers, as a name in expressions
 

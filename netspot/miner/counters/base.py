@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ from netspot.miner.distinct import KeySample, pair
 from netspot.miner.evidence import HeaderSample
 from netspot.miner.headers import indices
 from netspot.packets import Bools, PacketBatch
+from netspot.record import Record
 
 ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
 PAIRS = 4_096  # distinct pairs held for a fan-out; beyond it an estimate, standard error 1.9 % of their number
@@ -52,8 +52,7 @@ class Accumulator(ABC):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(Record):
     """A name, what it means to a person, its unit, and how to make an accumulator for it."""
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from netspot.expressions import condition
 from netspot.miner.counters.base import Accumulator, Counter, packets
 from netspot.packets import PacketBatch
 from netspot.plugins import guarded, load
+from netspot.record import replace
 
 log = logging.getLogger("netspot.plugins")
 
