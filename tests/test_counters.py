@@ -96,7 +96,7 @@ def test_the_culprit_is_named() -> None:
 
 def columns(rows: int, **given: np.ndarray) -> PacketBatch:
     packets = batch([syn()] * rows)
-    return PacketBatch(**{name: given.get(name, getattr(packets, name)) for name in PacketBatch.__slots__})
+    return PacketBatch(**{name: given.get(name, getattr(packets, name)) for name in PacketBatch.fields})
 
 
 def test_a_flood_of_pairs_is_estimated_in_bounded_memory() -> None:

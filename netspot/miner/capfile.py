@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from mmap import mmap
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 from netspot.errors import CutCapture, SourceError
 from netspot.miner import pcap, pcapng
 from netspot.miner.decode import PRIVATE, HomeNets, decode
+from netspot.miner.headers import Buffer
 from netspot.miner.pcap import Index, Pcap, Records, Rows
 from netspot.miner.pcapng import Pcapng
 from netspot.miner.records import MAX_RECORD
@@ -23,7 +25,7 @@ MOST = 16_384  # packets in a batch: some 350 bytes each while they are decoded
 
 
 class Format(Protocol):
-    def index(self, raw: bytearray, begin: int, end: int, most: int) -> Index:
+    def index(self, raw: Buffer, begin: int, end: int, most: int) -> Index:
         """The whole packets in ``raw[begin:end]``, at most ``most``."""
 
     def rows(self, records: Records) -> Rows:
@@ -43,7 +45,7 @@ class CaptureFile:
         self.series = "stdin" if path == "-" else Path(path).name.encode(errors="replace").decode()
         self._name = "standard input" if path == "-" else path
         self._home, self._snap = home, snap
-        self._raw = bytearray(CHUNK + OVERRUN)
+        self._raw = mmap(-1, CHUNK + OVERRUN)  # some processors read slowly to 1 to 31 bytes behind a page's beginning
         self._view, self._data = memoryview(self._raw), np.frombuffer(self._raw, np.uint8)
         self._begin = self._end = 0  # of the bytes in the buffer that are still to come
         self._base = 0  # offset of the buffer in the capture [byte]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from netspot.packets import Bools
 
+Buffer = bytearray | mmap  # bytes of a file, in place
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
 

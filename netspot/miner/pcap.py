@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.headers import Bytes, Offsets, constant, field, gather
+from netspot.miner.headers import Buffer, Bytes, Offsets, constant, field, gather
 from netspot.miner.links import parser
 from netspot.miner.records import MAX_RECORD, find
 from netspot.packets import Bools
@@ -64,13 +64,13 @@ class Pcap:
         self._second = constant(np.uint32, 1_000_000_000 // self._unit_ns)
         self._mean = 512
 
-    def index(self, raw: bytearray, begin: int, end: int, most: int) -> Index:
+    def index(self, raw: Buffer, begin: int, end: int, most: int) -> Index:
         starts, heads, stop = find(raw, begin, end, self, most, self._mean)
         if len(starts):
             self._mean = max((stop - begin) // len(starts), self.extra)
         return Index([Records(starts, heads)] if len(starts) else [], stop, self._fault(raw, stop, end))
 
-    def _fault(self, raw: bytearray, stop: int, end: int) -> str:
+    def _fault(self, raw: Buffer, stop: int, end: int) -> str:
         if stop + self.extra > end:
             return ""
         length = int.from_bytes(raw[stop + 8 : stop + 12], self._order)
@@ -81,21 +81,14 @@ class Pcap:
         ts_ns = seconds.astype(np.int64) * _SECOND_NS + fraction.astype(np.int64) * self._unit_ns
         return Rows(records.starts + self.extra, captured, wire_len, ts_ns, self.link_type)
 
-    def pattern(self, raw: bytearray, begin: int) -> tuple[bytes, int]:
+    def pattern(self, raw: Buffer, begin: int) -> tuple[NDArray[np.unsignedinteger], int]:
         """The upper half of the seconds, which changes every 18 hours."""
         upper = 2 if self._order == "little" else 0
-        return bytes(raw[begin + upper : begin + upper + 2]), upper
+        return np.ndarray((), np.uint16, raw[begin + upper : begin + upper + 2]), upper
 
     def plausible(self, data: Bytes, offsets: Offsets, end: int) -> Bools:
-        """Whether there, and where the length leads to, the fields have values that a header has."""
+        """Whether the fields there have values that a header has."""
         heads = gather(data, offsets, 16)
-        behind = offsets + self.extra + field(heads, 8, self.length)
-        inside = behind + 16 <= end
-        heads_behind = gather(data, np.where(inside, behind, offsets), 16)
-        sane: Bools = inside & self._sane(heads) & self._sane(heads_behind)
-        return sane
-
-    def _sane(self, heads: Bytes) -> Bools:
         fraction, captured, wire_len = (field(heads, at, self.length) for at in (4, 8, 12))
         sane: Bools = (fraction < self._second) & (captured <= wire_len) & (wire_len <= _LONGEST)
         return sane

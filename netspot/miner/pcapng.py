@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.headers import Bytes, Offsets, field, gather
+from netspot.miner.headers import Buffer, Bytes, Offsets, field, gather
 from netspot.miner.pcap import Index, Records, Rows
 from netspot.miner.records import MAX_RECORD, find
 from netspot.packets import Bools
@@ -39,7 +39,7 @@ class Pcapng:
         self._mean = 512
         self._last_ns = 0  # simple packet blocks have no time: that of the packet before
 
-    def index(self, raw: bytearray, begin: int, end: int, most: int) -> Index:
+    def index(self, raw: Buffer, begin: int, end: int, most: int) -> Index:
         if raw[begin : begin + 4] == MAGIC:
             return self._section(raw, begin, end)
         starts, heads, stop = find(raw, begin, end, self, most, self._mean)
@@ -51,7 +51,7 @@ class Pcapng:
             starts, heads = starts[: sections[0]], heads[: sections[0]]
         return self._packets(np.frombuffer(raw, np.uint8), Records(starts, heads), self._at_stop(raw, stop, end))
 
-    def _section(self, raw: bytearray, begin: int, end: int) -> Index:
+    def _section(self, raw: Buffer, begin: int, end: int) -> Index:
         """Begin a section: its byte-order magic tells how to read the length that stands before it."""
         if end - begin < 12:
             return Index([], begin)
@@ -65,7 +65,7 @@ class Pcapng:
         self._interfaces = []
         return Index([], begin, skip=length)
 
-    def _at_stop(self, raw: bytearray, stop: int, end: int) -> Index:
+    def _at_stop(self, raw: Buffer, stop: int, end: int) -> Index:
         """What to do with the block at ``stop``: it is incomplete, too long to be kept, or broken."""
         if stop + 12 > end or raw[stop : stop + 4] == MAGIC:
             return Index([], stop)
@@ -156,12 +156,12 @@ class Pcapng:
         """The 32-bit word at each offset."""
         return field(gather(data, offsets, 4), 0, self.length)
 
-    def _word(self, raw: bytearray, at: int) -> int:
+    def _word(self, raw: Buffer, at: int) -> int:
         return int.from_bytes(raw[at : at + 4], self._order)
 
-    def pattern(self, raw: bytearray, begin: int) -> tuple[bytes, int]:
+    def pattern(self, raw: Buffer, begin: int) -> tuple[NDArray[np.unsignedinteger], int]:
         """The type of an enhanced packet block."""
-        return ENHANCED.to_bytes(4, self._order), 0
+        return np.ndarray((), np.uint32, ENHANCED.to_bytes(4, self._order)), 0
 
     def plausible(self, data: Bytes, offsets: Offsets, end: int) -> Bools:
         """Whether a block's end tells the same length as its beginning."""

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.headers import Bytes, Offsets, field, gather, indices
+from netspot.miner.headers import Buffer, Bytes, Offsets, field, gather, indices
 from netspot.packets import Bools
 
 MAX_RECORD = 1 << 18  # the longest packet that tcpdump and Wireshark write [byte]
@@ -50,8 +50,8 @@ class Layout(Protocol):
     @property
     def longest(self) -> int: ...
 
-    def pattern(self, raw: bytearray, begin: int) -> tuple[bytes, int]:
-        """Bytes that most records have in common, and how far behind a record's beginning; ``begin`` is one."""
+    def pattern(self, raw: Buffer, begin: int) -> tuple[NDArray[np.unsignedinteger], int]:
+        """A word that most records have in common, shape ``()``, and where it stands in one; one is at ``begin``."""
 
     def plausible(self, data: Bytes, offsets: Offsets, end: int) -> Bools:
         """Where in ``data[:end]`` a record may well begin."""
@@ -63,7 +63,7 @@ class Found(NamedTuple):
     stop: int  # offset of the first record that is not among them: incomplete, broken, or one too many
 
 
-def find(raw: bytearray, begin: int, end: int, layout: Layout, most: int, mean: int) -> Found:
+def find(raw: Buffer, begin: int, end: int, layout: Layout, most: int, mean: int) -> Found:
     """The first whole records in ``raw[begin:end]``, at most ``most``; ``begin`` is where one begins.
 
     ``mean`` is the expected size of a record [byte]; a wrong one costs time. ``PAD`` bytes behind ``end`` are readable;
@@ -82,18 +82,23 @@ def find(raw: bytearray, begin: int, end: int, layout: Layout, most: int, mean: 
     return _one_chain(data, found, begin, end, layout, most)
 
 
-def _guesses(raw: bytearray, data: Bytes, begin: int, end: int, layout: Layout, distance: int) -> Offsets:
-    """``begin``, and what looks like a record first in the beginning of each further stretch of ``distance`` bytes."""
+def _guesses(raw: Buffer, data: Bytes, begin: int, end: int, layout: Layout, distance: int) -> Offsets:
+    """``begin``, and what looks like a record first in the beginning of each further stretch of ``distance`` bytes.
+
+    Words are compared where words are aligned, which takes half the time of comparing bytes. So all records are found
+    where all have even sizes (as blocks of pcapng do), given that ``begin`` lies so; else, of two, one.
+    """
     pattern, shift = layout.pattern(raw, begin)
-    first, width = begin + distance + shift, distance // SEARCHED
+    word = pattern.itemsize
+    distance, first = distance & -word, begin + distance + shift & -word
     number = max((end - 2 * distance - first) // distance + 1, 0)
-    stretches = np.ndarray((number, width + len(pattern)), np.uint8, data, min(first, end), (distance, 1))
-    hits = stretches[:, :width] == pattern[0]
-    for k in range(1, len(pattern)):
-        hits &= stretches[:, k : width + k] == pattern[k]
+    words = np.ndarray(
+        (number, distance // (SEARCHED * word)), pattern.dtype, data, min(first, end & -word), (distance, word)
+    )
+    hits = words == pattern
     at = hits.argmax(axis=1)
     found = indices(hits[np.arange(number), at])
-    offsets = found * distance + at[found] + (first - shift)
+    offsets = found * distance + at[found] * word + (first - shift)
     return np.concatenate(([begin], offsets[layout.plausible(data, offsets, end)]))
 
 
