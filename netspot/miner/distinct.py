@@ -15,6 +15,7 @@ that all lie in one place. Whoever knows the fixed one can bend an estimate beyo
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -70,6 +71,12 @@ def pair(group: U64, item: U64) -> U64:
     return paired
 
 
+@cache
+def _scratch(places: int) -> NDArray[np.int32]:
+    """What ``_place`` writes before it reads, for all tables of that size: they are filled by one thread."""
+    return np.empty(places, np.int32)
+
+
 class KeySample:
     """Distinct 64-bit keys, each with the group it belongs to.
 
@@ -84,6 +91,7 @@ class KeySample:
         self._wrap = constant(np.int64, (1 << bits) - 1)
         self._table = np.zeros(1 << bits, np.uint64)  # keys plus _SALT
         self._groups = np.zeros(1 << bits, np.uint64) if grouped else None
+        self._row = _scratch(1 << bits)
         self._slots = np.empty(0, np.int64)  # the places in use, at most ``limit``
         self._level = 0  # each key held stands for 2^level
 
@@ -160,11 +168,10 @@ class KeySample:
         return passes
 
     def _insert(self, held: U64, groups: U64 | None) -> None:
-        if groups is None:
-            held = np.unique(held)
-        else:
+        """Add keys of which the table may hold some, and which may be equal."""
+        if len(held) > self._limit - len(self._slots):
             held, first = np.unique(held, return_index=True)
-            groups = groups[first]
+            groups = None if groups is None else groups[first]
         while len(held):
             room = self._limit - len(self._slots)
             if room <= 0:
@@ -176,20 +183,22 @@ class KeySample:
             held, groups = held[room:], None if groups is None else groups[room:]
 
     def _place(self, held: U64, groups: U64 | None) -> None:
-        """Put distinct ``held`` into the table, which has room for all of them.
+        """Put ``held`` into the table, which has room for all of them.
 
         Double hashing, all keys a step at a time; a key that is there already goes no further.
         """
         slot, stride = self._places(_scatter(held))
         taken = [self._slots]
         for _ in range(STEPS):
-            occupant = self._table[slot]
-            empty = indices(occupant == _EMPTY)
-            self._table[slot[empty]] = held[empty]  # of several for one place one wins; the others see it and go on
-            won = empty[self._table[slot[empty]] == held[empty]]
+            empty = indices(self._table[slot] == _EMPTY)
+            free, rows = slot[empty], np.arange(len(empty), dtype=np.int32)
+            self._row[free] = rows  # of several for one place one wins; the others see its key and go on, or are done
+            won = indices(self._row[free] == rows)
+            free, won = free[won], empty[won]
+            self._table[free] = held[won]
             if self._groups is not None and groups is not None:
-                self._groups[slot[won]] = groups[won]
-            taken.append(slot[won])
+                self._groups[free] = groups[won]
+            taken.append(free)
             on = indices(self._table[slot] != held)
             if not len(on):
                 break
