@@ -36,7 +36,7 @@ _EMPTY: Final = constant(np.uint64, 0)  # of IPv4
 _SECRET: Final = [
     constant(np.uint64, int.from_bytes(os.urandom(8), "little") | 1) for _ in range(2)
 ]  # of the hash for places
-STEPS = 64  # places that a key tries: as the table is half empty at least, the last is reached with a chance of 2^-63
+STEPS = 64  # places that a key tries: a third of them is empty, so that chances are below 1e-11 that none is
 
 
 def mix(keys: U64) -> U64:
@@ -125,7 +125,7 @@ class KeySample:
     def merge(self, other: KeySample) -> None:
         """Add all that ``other`` holds; the union of two samples is the sample of the union."""
         while self._level < other._level:
-            self._halve()
+            self._thin()
         held = other._table[other._slots]
         groups = None if other._groups is None else other._groups[other._slots]
         if self._level:
@@ -169,23 +169,18 @@ class KeySample:
 
     def _insert(self, held: U64, groups: U64 | None) -> None:
         """Add keys of which the table may hold some, and which may be equal."""
-        if len(held) > self._limit - len(self._slots):
-            held, first = np.unique(held, return_index=True)
-            groups = None if groups is None else groups[first]
-        while len(held):
-            room = self._limit - len(self._slots)
-            if room <= 0:
-                self._halve()
-                keep = self._passes(held)
-                held, groups = held[keep], None if groups is None else groups[keep]
-                continue
-            self._place(held[:room], None if groups is None else groups[:room])
-            held, groups = held[room:], None if groups is None else groups[room:]
+        while not self._place(held, groups):
+            self._thin()
+            keep = self._passes(held)
+            held, groups = held[keep], None if groups is None else groups[keep]
+        if len(self._slots) > self._limit:
+            self._thin()
 
-    def _place(self, held: U64, groups: U64 | None) -> None:
-        """Put ``held`` into the table, which has room for all of them.
+    def _place(self, held: U64, groups: U64 | None) -> bool:
+        """Put ``held`` into the table; false, and nothing is done, where it would certainly hold more than ``limit``.
 
-        Double hashing, all keys a step at a time; a key that is there already goes no further.
+        What that cannot tell, because several keys want one place, may be too many by a third. Double hashing, all
+        keys a step at a time; a key that is there already goes no further.
         """
         slot, stride = self._places(_scatter(held))
         taken = [self._slots]
@@ -194,6 +189,8 @@ class KeySample:
             free, rows = slot[empty], np.arange(len(empty), dtype=np.int32)
             self._row[free] = rows  # of several for one place one wins; the others see its key and go on, or are done
             won = indices(self._row[free] == rows)
+            if len(taken) == 1 and len(self._slots) + len(won) > self._limit:
+                return False
             free, won = free[won], empty[won]
             self._table[free] = held[won]
             if self._groups is not None and groups is not None:
@@ -205,16 +202,17 @@ class KeySample:
             held, slot, stride = held[on], (slot[on] + stride[on]) & self._wrap, stride[on]
             groups = None if groups is None else groups[on]
         self._slots = np.concatenate(taken)
+        return True
 
-    def _halve(self) -> None:
-        """Keep the keys whose hash ends in one more zero bit."""
-        self._level += 1
+    def _thin(self) -> None:
+        """Keep the keys whose hash ends in one more zero bit, or in so many that no more than ``limit`` are left."""
         held = self._table[self._slots]
-        keep = self._passes(held)
-        if keep.all():  # as of chosen keys; there can be 64 levels of them
-            return
-        groups = None if self._groups is None else self._groups[self._slots][keep]
-        level = self._level
-        self.clear()
-        self._level = level
-        self._place(held[keep], groups)
+        self._level += 1
+        while np.count_nonzero(keep := self._passes(held)) > self._limit:
+            self._level += 1
+        if not keep.all():
+            groups = None if self._groups is None else self._groups[self._slots][keep]
+            level = self._level
+            self.clear()
+            self._level = level
+            self._place(held[keep], groups)
