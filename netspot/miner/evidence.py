@@ -24,6 +24,7 @@ WIDTH = 192  # bytes of a frame that are kept: all headers, and the name in a DN
 STRATA = (256, 128, 128, 512)  # frames a window at most: connections begun; ARP and ICMP; DNS queries; the rest
 LOOKED_AT = 8192  # frames that an alarm looks at most: some milliseconds
 QUIET = 512  # windows of no more frames than this are kept whole
+WHOLE, NUMBER = len(STRATA), 28  # stratum of the frames until then; bits of a frame's number in its stratum
 
 _SYN, _SYN_ACK, _DNS = constant(np.uint8, SYN), constant(np.uint8, SYN | ACK), constant(np.uint16, 53)
 
@@ -105,80 +106,81 @@ def _name(message: bytes) -> str:
     return ".".join(labels)
 
 
-class _Stratum:
-    """Every k-th frame of one kind, at most ``limit`` of them."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.clear()
-
-    def clear(self) -> None:
-        self.every = 1
-        self.parts: list[Headers] = []
-        self._kept = self._seen = 0
-
-    def add(self, batch: PacketBatch, rows: Rows) -> None:
-        chosen = rows[-self._seen % self.every :: self.every]
-        while self._kept + len(chosen) > self._limit:
-            self.every *= 2
-            if self.parts:
-                self.parts = [_thinned(_joined(self.parts), 2)]
-                self._kept = len(self.parts[0].ts_ns)
-            chosen = rows[-self._seen % self.every :: self.every]
-        if len(chosen):
-            self.parts.append(_copied(batch, chosen))
-            self._kept += len(chosen)
-        self._seen += len(rows)
-
-
 class HeaderSample:
-    """The sample of the open window."""
+    """The sample of the open window.
+
+    Until that closes, the weight of a row is the number of its stratum and, below, its own number in that, of which the
+    lowest bits tell whether it is among every k-th, whatever power of two k has become meanwhile.
+    """
 
     def __init__(self) -> None:
-        self._strata = [_Stratum(limit) for limit in STRATA]
-        self._whole: list[Headers] = []  # as long as the window is quiet
-        self._frames = 0
         self._link_type = 1
+        self._clear()
 
     def add(self, batch: PacketBatch) -> None:
         """Keep what is to be kept of ``batch``; its frames are copied."""
         if not len(batch):
             return
         if batch.frames.link_type != self._link_type:  # only a pcapng file has several: the last one stays
-            self.close()
             self._link_type = batch.frames.link_type
+            self._clear()
         self._frames += len(batch)
         if self._frames <= QUIET:
-            self._whole.append(_copied(batch, np.arange(len(batch))))
+            self._take(batch, np.arange(len(batch)), np.full(len(batch), WHOLE << NUMBER, np.uint32))
             return
-        masks = _strata(batch)
-        rest = ~(masks[0] | masks[1] | masks[2])
-        for stratum, mask in zip(self._strata, (*masks, rest), strict=True):
-            stratum.add(batch, indices(mask))
+        chosen = [self._choose(stratum, indices(mask)) for stratum, mask in enumerate(_strata(batch))]
+        rows, weight = (np.concatenate(columns) for columns in zip(*chosen, strict=True))
+        if len(rows):
+            self._take(batch, rows, weight)
 
     def close(self) -> Headers:
         """The sample of the window that ends; the next one starts empty."""
-        parts = list(self._whole)
-        for stratum in self._strata:
-            if stratum.parts:
-                kept = _joined(stratum.parts)
-                kept.weight[:] = stratum.every
-                parts.append(kept)
-            stratum.clear()
-        self._whole, self._frames = [], 0
-        headers = _joined(parts) if parts else _nothing(self._link_type)
-        if len(parts) > 1:
-            order = np.argsort(headers.ts_ns, kind="stable")
-            headers = _picked(headers, order)
+        headers = self._kept() if self._parts else _nothing(self._link_type)
+        if self._frames > QUIET:
+            headers = _picked(headers, np.argsort(headers.ts_ns, kind="stable"))
+        headers.weight[:] = self._every[headers.weight >> NUMBER]
+        self._clear()
         return headers
 
+    def _clear(self) -> None:
+        self._parts: list[Headers] = []
+        self._frames = self._rows = 0  # seen and, as yet, kept
+        self._seen = [0] * len(STRATA)
+        self._every = np.ones(len(STRATA) + 1, np.uint32)  # of a stratum that is kept; the last is what is kept whole
 
-def _strata(batch: PacketBatch) -> tuple[Bools, Bools, Bools]:
+    def _choose(self, stratum: int, rows: Rows) -> tuple[Rows, NDArray[np.uint32]]:
+        """Every k-th of ``rows``, k so large that the whole stratum is within its limit; and their weights."""
+        every, begin = int(self._every[stratum]), self._seen[stratum]
+        end = self._seen[stratum] = begin + len(rows)
+        while end > every * STRATA[stratum]:
+            every *= 2
+        self._every[stratum] = every
+        first = -begin % every
+        numbers = np.arange(begin + first, end, every) & (1 << NUMBER) - 1 | stratum << NUMBER
+        return rows[first::every], numbers.astype(np.uint32)
+
+    def _take(self, batch: PacketBatch, rows: Rows, weight: NDArray[np.uint32]) -> None:
+        self._parts.append(_copied(batch, rows, weight))
+        self._rows += len(rows)
+        if self._rows > 2 * (sum(STRATA) + QUIET):
+            self._parts = [self._kept()]
+            self._rows = len(self._parts[0].ts_ns)
+
+    def _kept(self) -> Headers:
+        """What is still among every k-th; copied, so that the others' memory is freed."""
+        headers = _joined(self._parts)
+        keep = headers.weight & (self._every - 1)[headers.weight >> NUMBER] == 0
+        return headers if keep.all() else _picked(headers, indices(keep))
+
+
+def _strata(batch: PacketBatch) -> tuple[Bools, ...]:
+    """The rows of each stratum, in the order of ``STRATA``."""
     begun: Bools = batch.tcp_flags & _SYN_ACK == _SYN
-    return begun, batch.is_arp | batch.is_icmp | batch.is_icmp6, batch.is_udp & (batch.dst_port == _DNS)
+    control, query = batch.is_arp | batch.is_icmp | batch.is_icmp6, batch.is_udp & (batch.dst_port == _DNS)
+    return begun, control, query, ~(begun | control | query)
 
 
-def _copied(batch: PacketBatch, rows: Rows) -> Headers:
+def _copied(batch: PacketBatch, rows: Rows, weight: NDArray[np.uint32]) -> Headers:
     frames = batch.frames
     captured = np.minimum(frames.captured[rows], WIDTH).astype(np.uint32)
     return Headers(
@@ -186,7 +188,7 @@ def _copied(batch: PacketBatch, rows: Rows) -> Headers:
         batch.ts_ns[rows],
         batch.wire_len[rows],
         captured,
-        np.ones(len(rows), np.uint32),
+        weight,
         frames.link_type,
     )
 
