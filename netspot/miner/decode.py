@@ -153,8 +153,9 @@ def decode(
         dst_multicast[six] = whole & (header6[:, 24] == _MULTICAST_6)
         halves = header6[:, 8:40].view(">u8").T.astype(np.uint64)  # high and low of source, then of destination
         high, low = halves[::2], halves[1::2]
-        keys[:, six] = _hash(high, low) * whole
-        is_home[:, six] = _home6(high, low, home) & whole
+        hashes, at_home = _hash(high, low) * whole, _home6(high, low, home) & whole
+        for side in (0, 1):  # of source, then of destination; one by one takes a quarter of the time
+            keys[side][six], is_home[side][six] = hashes[side], at_home[side]
 
     inside = np.minimum(available, ip_len.view(np.int32))
     has_l4 &= position <= inside
