@@ -91,7 +91,7 @@ def _guesses(raw: Buffer, data: Bytes, begin: int, end: int, layout: Layout, dis
     pattern, shift = layout.pattern(raw, begin)
     word = pattern.itemsize
     distance, first = distance & -word, begin + distance + shift & -word
-    number = max((end - 2 * distance - first) // distance + 1, 0)
+    number = max((end - distance - first) // distance + 1, 0)
     words = np.ndarray(
         (number, distance // (SEARCHED * word)), pattern.dtype, data, min(first, end & -word), (distance, word)
     )
@@ -132,7 +132,7 @@ def _steps(
     steps = np.empty((number + 1, len(starts)), np.int64)
     steps[0] = starts
     for k, (before, after) in enumerate(pairwise(steps)):
-        np.add(before, lengths[k * extra :][before], out=after)
+        np.add(before, lengths[k * extra :][before], after)
         if end is not None:
             np.minimum(after, end - (k + 1) * extra, out=after)
     steps += extra * np.arange(number + 1)[:, None]
