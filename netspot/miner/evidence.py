@@ -45,14 +45,17 @@ class Headers(Record):
     def nbytes(self) -> int:
         return self.data.nbytes + 20 * len(self.ts_ns)
 
+    def thinner(self, step: int = 2) -> Headers:
+        """Every ``step``-th row, standing for so many times more; a copy, so that the memory of the others is freed."""
+        headers = _picked(self, np.arange(0, len(self.ts_ns), step))
+        headers.weight[:] *= np.uint32(step)
+        return headers
+
     def seen(self, earlier: Sequence[Headers] = ()) -> Seen:
         """The decoded packets of this window and of ``earlier`` ones, at most about ``LOOKED_AT`` of them."""
         headers = _joined([*(each for each in earlier if each.link_type == self.link_type), self])
         step = -(-len(headers.ts_ns) // LOOKED_AT)
-        if step > 1:
-            headers = _thinned(headers, step)
-            headers.weight[:] *= np.uint32(step)
-        return Seen(headers)
+        return Seen(headers.thinner(step) if step > 1 else headers)
 
 
 class Seen:
@@ -195,11 +198,6 @@ def _copied(batch: PacketBatch, rows: Rows, weight: NDArray[np.uint32]) -> Heade
 
 def _picked(h: Headers, rows: Rows) -> Headers:
     return Headers(h.data[rows], h.ts_ns[rows], h.wire_len[rows], h.captured[rows], h.weight[rows], h.link_type)
-
-
-def _thinned(headers: Headers, step: int) -> Headers:
-    """Every ``step``-th row, copied so that the others' memory is freed."""
-    return _picked(headers, np.arange(0, len(headers.ts_ns), step))
 
 
 def _joined(parts: Sequence[Headers]) -> Headers:
