@@ -91,8 +91,10 @@ DTYPES: dict[str, type] = {  # of the columns that are no masks
 COLUMNS: tuple[str, ...] = tuple(name for name in PacketBatch.fields if name not in ("until_ns", "dropped", "frames"))
 
 
+_NO_ROWS: dict[str, Any] = {name: np.empty(0, DTYPES.get(name, np.bool_)) for name in COLUMNS}
+_NO_FRAMES = Frames(np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.uint32), 1)
+
+
 def nothing(until_ns: int, dropped: int = 0) -> PacketBatch:
     """A batch without packets: only time has gone on."""
-    columns: dict[str, Any] = {name: np.empty(0, DTYPES.get(name, np.bool_)) for name in COLUMNS}
-    frames = Frames(np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.uint32), 1)
-    return PacketBatch(until_ns, dropped, **columns, frames=frames)
+    return PacketBatch(until_ns, dropped, **_NO_ROWS, frames=_NO_FRAMES)

@@ -78,13 +78,19 @@ class LiveSource:
             self._watch()
         self._gather(deadline_s)
         until_ns = time.time_ns()
+        if not self._tap.holds(1):
+            return nothing(until_ns, self._lost_frames())
         frames, ts_ns, wire_len = self._tap.take()
         self._expect(len(ts_ns))
-        until_ns = min(until_ns, self._tap.next_ns(until_ns))
-        dropped, self._dropped = self._dropped + self._tap.drops(), 0
-        if not len(ts_ns):
+        until_ns, dropped = min(until_ns, self._tap.next_ns(until_ns)), self._lost_frames()
+        if not len(ts_ns):  # libpcap had only an error to tell
             return nothing(until_ns, dropped)
         return decode(frames, ts_ns, wire_len, self._home, until_ns, dropped)
+
+    def _lost_frames(self) -> int:
+        """Since the batch before this one."""
+        dropped, self._dropped = self._dropped + self._tap.drops(), 0
+        return dropped
 
     @property
     def up(self) -> bool:
