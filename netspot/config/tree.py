@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FILE_BYTES = 1 << 20  # of one file
 NODES = 20_000  # scalars, lists and mappings of one file
 DEPTH = 16  # mappings and lists inside one another
+TOO_MUCH = f"more than {NODES} values, or more than {DEPTH} inside one another"
 SCALAR_TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("bool", "null", "int", "float")}
 
 MISTAKES = 100  # told at most
@@ -80,6 +81,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
     lines = text.splitlines()[max(number - 1, 0) : number + 1]
     if any("\t" in line[: len(line) - len(line.lstrip())] for line in lines):
         return f"{name}:{number + 1}: a tab: indent with spaces"
+    if "maximum nesting" in (error.problem or ""):  # libyaml ends at 1,000, as it reads ahead
+        return f"{name}:{number + 1}: {TOO_MUCH}"
     what = " ".join(filter(None, (error.context, error.problem)))
     return f"{name}:{number + 1}: not YAML: {re.sub('[^ -~]', '?', what)[:200]}"
 
@@ -93,7 +96,7 @@ def _tree(events: Iterator[Any], name: str, mistakes: Mistakes, secret: bool) ->
     for count, event in enumerate(events):
         where = f"{name}:{event.start_mark.line + 1}"
         if count > NODES or len(stack) > DEPTH:
-            raise _Stop(f"{where}: more than {NODES} values, or more than {DEPTH} inside one another")
+            raise _Stop(f"{where}: {TOO_MUCH}")
         if isinstance(event, yaml.AliasEvent):
             raise _Stop(f"{where}: a value that begins with * needs quotes (references are not used here)")
         if isinstance(event, yaml.DocumentStartEvent) and stack[0][1]:
