@@ -30,8 +30,8 @@ NEVER = "_hashlib"  # OpenSSL's hashes: hashlib has its own
 # Freed memory is kept for the next batch of packets up to so much [byte]: giving it back and taking it again costs
 # a page fault for every 4 KiB of its columns, a quarter of all that a packet costs.
 KEPT = 4 << 20
-# Larger arrays are mapped by themselves: the tables of distinct keys take no memory before they are filled, [byte].
-MAPPED = 1 << 19  # the most that glibc takes on 32 bits
+# Larger arrays are mapped by themselves [byte]; on 32 bits glibc takes no more than that.
+MAPPED = 1 << (21 if sys.maxsize > 1 << 32 else 19)
 _LOADING = threading.RLock()
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 

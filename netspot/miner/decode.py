@@ -119,7 +119,7 @@ def decode(
     if len(other):
         headers[other] = _NO_HEADER  # so that all fields of IPv4 are 0 there
 
-    fields = header[:, : IP_HEADER.itemsize].view(IP_HEADER)[:, 0]
+    fields = header.view(IP_HEADER)[:, 0]
     word = fields["word"].astype(np.uint32)
     ip_len = word & _LENGTH
     odd = indices(is_ipv4 & ((ip_len == _NONE) | (word - _IHL_5 >= _IHLS)))
@@ -155,7 +155,6 @@ def decode(
         whole = available[six] >= _HEADER_6
         has_addr[six] = has_l4[six] = whole
         dst_multicast[six] = whole & (header6[:, 24] == _MULTICAST_6)
-        fields["transport"][six] = header6[:, 40:56].view("V16")[:, 0]
         halves = header6[:, 8:40].view(">u8").T.astype(np.uint64)  # high and low of source, then of destination
         high, low = halves[::2], halves[1::2]
         hashes, at_home = _hash(high, low) * whole, _home6(high, low, home) & whole
@@ -170,7 +169,7 @@ def decode(
         _skip_extensions(frames, extended, link.network, inside, is_ipv6, ip_proto, position, is_fragment, has_l4)
     is_tcp, is_udp = has_l4 & (ip_proto == _TCP), has_l4 & (ip_proto == _UDP)
     is_icmp, is_icmp6 = has_l4 & (ip_proto == _ICMP) & is_ipv4, has_l4 & (ip_proto == _ICMP6) & is_ipv6
-    elsewhere = indices(has_l4 & (position != _HEADER_4) & ~(is_ipv6 & (position == _HEADER_6)))
+    elsewhere = indices(has_l4 & (position != _HEADER_4))
     if len(elsewhere):
         start = frames.start[elsewhere] + link.network[elsewhere] + position[elsewhere]
         fields["transport"][elsewhere] = gather(frames.data, start, 16).view("V16")[:, 0]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
 import numpy as np
@@ -71,6 +72,11 @@ def pair(group: U64, item: U64) -> U64:
     return paired
 
 
+def _zeros(places: int) -> U64:
+    """A table that takes no memory where nothing is written."""
+    return np.frombuffer(mmap(-1, 8 * places, MAP_PRIVATE | MAP_ANONYMOUS), np.uint64)
+
+
 @cache
 def _scratch(places: int) -> NDArray[np.int32]:
     """What ``_place`` writes before it reads, for all tables of that size: they are filled by one thread."""
@@ -89,8 +95,8 @@ class KeySample:
         self._shift = constant(np.uint64, 64 - bits)
         self._stride_shift = constant(np.uint64, max(0, 64 - 2 * bits))
         self._wrap = constant(np.int64, (1 << bits) - 1)
-        self._table = np.zeros(1 << bits, np.uint64)  # keys plus _SALT
-        self._groups = np.zeros(1 << bits, np.uint64) if grouped else None
+        self._table = _zeros(1 << bits)  # keys plus _SALT
+        self._groups = _zeros(1 << bits) if grouped else None
         self._row = _scratch(1 << bits)
         self._slots = np.empty(0, np.int64)  # the places in use, at most ``limit``
         self._level = 0  # each key held stands for 2^level

@@ -12,7 +12,7 @@ from netspot.miner.headers import IPV4, IPV6, Bytes, blank, constant, field, gat
 from netspot.packets import Bools, Frames
 
 LLC = 1  # stands for the EtherType where an LLC header follows, as any length that 802.3 allows does
-NETWORK = 56  # bytes that are gathered: the network header and 16 of the transport, if nothing stands between them
+NETWORK = 40  # bytes of the network header that are gathered: IPv6's, or IPv4's with the transport behind it
 BROADCAST = constant(np.uint64, 0xFFFF_FFFF_FFFF)
 _GROUP, _NONE, _TWO_BYTES = constant(np.uint8, 1), constant(np.uint8, 0), constant(np.uint64, 16)
 
