@@ -67,8 +67,8 @@ def find(raw: Buffer, begin: int, end: int, layout: Layout, most: int, mean: int
     """The first whole records in ``raw[begin:end]``, at most ``most``; ``begin`` is where one begins.
 
     ``mean`` is the expected size of a record [byte]; a wrong one costs time. ``PAD`` bytes behind ``end`` are readable;
-    some 100 KiB, of zeros, save a second try of the last chains. Of the time two fifths go into the steps of chains,
-    the rest in equal parts into the guesses and the check.
+    some 100 KiB, of zeros, save a second try of the last chains. Half of the time goes into the steps of chains,
+    a fifth into the guesses, the rest into the check.
     """
     data = np.frombuffer(raw, np.uint8)
     first = _walk(data, begin, begin + 1, end, layout, 1)[0]
