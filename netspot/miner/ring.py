@@ -116,7 +116,7 @@ class Ring:
 
     def holds(self, frames: int) -> bool:
         """Whether at least so many wait, from 1 to ``slots``."""
-        return bool(self._status[(self._head + frames - 1) % self.slots] & _USER)
+        return bool(self._status.item((self._head + frames - 1) % self.slots) & _USER)
 
     def take(self) -> tuple[Frames, NDArray[np.int64], NDArray[np.uint32]]:
         """The frames that wait, at most ``batch_rows``; their times [ns since epoch] and lengths on the wire [byte]."""
