@@ -55,6 +55,16 @@ def test_pcap_boundaries_are_exact(trap: str, order: str) -> None:
         assert (found.starts.tolist(), found.stop) == one_by_one(whole, HEADER, 16, 8, order)
 
 
+def test_an_odd_size_among_even_ones_does_not_hide_the_records_behind_it() -> None:
+    whole = pcap([bytes(61)] + [bytes(60)] * 5000)
+    raw, distance = bytearray(whole + PAD), 32 * 76
+    guesses = records._guesses(
+        raw, np.frombuffer(raw, np.uint8), HEADER, len(whole), Pcap(whole[:HEADER]), distance
+    ).tolist()
+    assert len(guesses) > 0.9 * len(whole) / distance
+    assert set(guesses) <= set(one_by_one(whole, HEADER, 16, 8, "<")[0])
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_pcapng_boundaries_are_exact(order: str) -> None:
     trap = struct.pack(order + "II", 6, 32) + bytes(20) + struct.pack(order + "I", 32)
