@@ -98,7 +98,7 @@ class KeySample:
         self._table = _zeros(1 << bits)  # keys plus _SALT
         self._groups = _zeros(1 << bits) if grouped else None
         self._row = _scratch(1 << bits)
-        self._slots = np.empty(0, np.int64)  # the places in use, at most ``limit``
+        self._slots = np.empty(0, np.int32)  # the places in use, at most ``limit``
         self._level = 0  # each key held stands for 2^level
 
     def add(self, keys: U64, groups: U64 | None = None) -> None:
@@ -142,7 +142,7 @@ class KeySample:
     def clear(self) -> None:
         if len(self._slots):
             self._table[self._slots] = _EMPTY
-            self._slots = np.empty(0, np.int64)
+            self._slots = np.empty(0, np.int32)
         self._level = 0
 
     def _places(self, h: U64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -201,7 +201,7 @@ class KeySample:
             self._table[free] = held[won]
             if self._groups is not None and groups is not None:
                 self._groups[free] = groups[won]
-            taken.append(free)
+            taken.append(free.astype(np.int32))
             on = indices(self._table[slot] != held)
             if not len(on):
                 break
