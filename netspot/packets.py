@@ -78,9 +78,9 @@ class PacketBatch(Record):
 
     def rows(self, begin: int, end: int) -> PacketBatch:
         """Rows ``begin`` to ``end`` as views; ``dropped`` goes with the first row, the watermark stays."""
-        columns: dict[str, Any] = {name: getattr(self, name)[begin:end] for name in COLUMNS}
         dropped = self.dropped if begin == 0 else 0
-        return PacketBatch(self.until_ns, dropped, **columns, frames=self.frames.rows(begin, end))
+        values: list[Any] = [self.until_ns, dropped, *(getattr(self, name)[begin:end] for name in COLUMNS)]
+        return PacketBatch(*values, self.frames.rows(begin, end))
 
 
 DTYPES: dict[str, type] = {  # of the columns that are no masks
@@ -88,7 +88,7 @@ DTYPES: dict[str, type] = {  # of the columns that are no masks
     "ip_len": np.uint32, "ip_proto": np.uint8, "src_key": np.uint64, "dst_key": np.uint64, "src_port": np.uint16,
     "dst_port": np.uint16, "tcp_flags": np.uint8, "icmp_type": np.uint8, "arp_op": np.uint8, "arp_ip": np.uint32,
 }  # fmt: skip
-COLUMNS: tuple[str, ...] = tuple(name for name in PacketBatch.fields if name not in ("until_ns", "dropped", "frames"))
+COLUMNS: tuple[str, ...] = PacketBatch.fields[2:-1]  # those that have rows
 
 
 _NO_ROWS: dict[str, Any] = {name: np.empty(0, DTYPES.get(name, np.bool_)) for name in COLUMNS}

@@ -19,7 +19,7 @@ class Record:
     fields: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
     _names: ClassVar[frozenset[str]] = frozenset()
-    _required: ClassVar[frozenset[str]] = frozenset()  # those without a default
+    _required: ClassVar[frozenset[str]] = frozenset()  # those without a default, which come first
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -31,12 +31,19 @@ class Record:
 
     def __init__(self, *values: Any, **named: Any) -> None:
         """Raises TypeError for a field without a value, one that is given twice, and one that is none."""
-        given = dict(zip(self.fields, values, strict=False), **named) if values else named
-        if not self._required <= given.keys() <= self._names or len(given) != len(values) + len(named):
+        if named or not len(self._required) <= len(values) <= len(self.fields):
+            self._check(values, named)
+        fields = self.__dict__
+        fields.update(self.defaults)
+        fields.update(zip(self.fields, values))  # noqa: B905 (``strict`` takes as long as four fields)
+        if named:
+            fields.update(named)
+
+    def _check(self, values: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        given = {*self.fields[: len(values)], *named}
+        if not self._required <= given <= self._names or len(given) != len(values) + len(named):
             wrong = f"{len(values)} values and those of {', '.join(named) or 'no names'} were given"
             raise TypeError(f"{type(self).__name__} has the fields {', '.join(self.fields)}; {wrong}")
-        self.__dict__.update(self.defaults)
-        self.__dict__.update(given)
 
     def __setattr__(self, name: str, value: Any) -> Never:
         raise AttributeError(f"{name}: a {type(self).__name__} is immutable; replace(...) makes another")

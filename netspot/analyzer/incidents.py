@@ -26,6 +26,7 @@ class Incidents:
         self.names = names or Names()
         self._node, self._capture, self._spans = node, capture, frozenset(spans)
         self._ring: deque[Headers] = deque(maxlen=RING_WINDOWS)
+        self._ring_bytes = 0
         self._window_ns = 10**9
         self._open: _Open | None = None
 
@@ -45,13 +46,15 @@ class Incidents:
         headers = window.evidence.get("headers")
         if headers is None:
             return
+        if len(self._ring) == RING_WINDOWS:
+            self._ring_bytes -= self._ring[0].nbytes
         self._ring.append(headers)
-        ring_bytes = sum(each.nbytes for each in self._ring)
-        while ring_bytes > RING_BYTES and len(self._ring) > 1:
+        self._ring_bytes += headers.nbytes
+        while self._ring_bytes > RING_BYTES and len(self._ring) > 1:
             largest = max(range(len(self._ring) - 1), key=lambda k: self._ring[k].nbytes)
             whole = self._ring[largest]
             self._ring[largest] = whole.thinner()
-            ring_bytes -= whole.nbytes - self._ring[largest].nbytes
+            self._ring_bytes -= whole.nbytes - self._ring[largest].nbytes
 
     def case(self, window: Window, values: Mapping[str, float], culprits: Mapping[str, int]) -> Case | None:
         """What the packets of ``window`` tell; None where no headers are kept."""

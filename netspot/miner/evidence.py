@@ -138,10 +138,13 @@ class HeaderSample:
 
     def close(self) -> Headers:
         """The sample of the window that ends; the next one starts empty."""
-        headers = self._kept() if self._parts else _nothing(self._link_type)
         if self._frames > QUIET:
+            headers = self._kept()
             headers = _picked(headers, np.argsort(headers.ts_ns, kind="stable"))
-        headers.weight[:] = self._every[headers.weight >> NUMBER]
+            headers.weight[:] = self._every[headers.weight >> NUMBER]
+        else:
+            headers = _joined(self._parts) if self._parts else _nothing(self._link_type)
+            headers.weight[:] = 1
         self._clear()
         return headers
 
