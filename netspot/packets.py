@@ -79,8 +79,9 @@ class PacketBatch(Record):
     def rows(self, begin: int, end: int) -> PacketBatch:
         """Rows ``begin`` to ``end`` as views; ``dropped`` goes with the first row, the watermark stays."""
         dropped = self.dropped if begin == 0 else 0
-        values: list[Any] = [self.until_ns, dropped, *(getattr(self, name)[begin:end] for name in COLUMNS)]
-        return PacketBatch(*values, self.frames.rows(begin, end))
+        columns = (getattr(self, name)[begin:end] for name in COLUMNS)
+        values: list[Any] = [self.until_ns, dropped, *columns, self.frames.rows(begin, end)]
+        return PacketBatch(*values)
 
 
 DTYPES: dict[str, type] = {  # of the columns that are no masks
