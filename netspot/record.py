@@ -24,7 +24,7 @@ class Record:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         declared = [name for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind)]
-        cls.fields = (*cls.fields, *declared)
+        cls.fields = (*dict.fromkeys((*cls.fields, *declared)),)  # one that is declared again stays in its place
         cls.defaults = {**cls.defaults, **{name: vars(cls)[name] for name in declared if name in vars(cls)}}
         cls._names = frozenset(cls.fields)
         cls._required = cls._names - cls.defaults.keys()

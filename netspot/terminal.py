@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, NoReturn
 
 from netspot.errors import NetspotError
@@ -17,6 +18,8 @@ def ended(name: str, command: Callable[[], int], interrupted: int) -> int:
 
     1 where its output cannot be written, 141 as of other Unix tools where the reader of its output has left.
     """
+    if sys.stderr is None:  # closed by the caller
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         status = command()
         if sys.stdout is not None:

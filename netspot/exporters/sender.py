@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from netspot.events import counted
+
 log = logging.getLogger(__name__)
 
 BACKOFF_S = (1.0, 60.0)
@@ -62,6 +64,8 @@ class Sender:
         if self._thread.ident:
             self._thread.join(FLUSH_S)
         self.dropped += len(self)
+        if self.dropped:
+            log.warning("%s: %s could not be delivered", self._name, counted(self.dropped, "event"))
         self._items.clear()
         self._taken = []
 

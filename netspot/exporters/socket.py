@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import select
 import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -125,10 +126,10 @@ class Peer:
     @staticmethod
     def _gone(sock: socket.socket) -> bool:
         """Whether the peer has hung up, which a send alone would not notice."""
+        poll = select.poll()  # MSG_DONTWAIT would wait: Python itself does, for a socket with a timeout
+        poll.register(sock, select.POLLIN)
         try:
-            return sock.recv(4096, socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            return False
+            return bool(poll.poll(0)) and sock.recv(4096) == b""
         except OSError:
             return True
 

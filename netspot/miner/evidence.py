@@ -46,8 +46,8 @@ class Headers(Record):
         return self.data.nbytes + 20 * len(self.ts_ns)
 
     def thinner(self, step: int = 2) -> Headers:
-        """Every ``step``-th row, standing for so many times more; a copy, so that the memory of the others is freed."""
-        headers = _picked(self, np.arange(0, len(self.ts_ns), step))
+        """A ``step``-th of the rows, standing for so many times more; a copy, so that the others' memory is freed."""
+        headers = _picked(self, indices(_scattered(0, len(self.ts_ns)) < (1 << 32) // step))
         headers.weight[:] *= np.uint32(step)
         return headers
 
@@ -112,8 +112,8 @@ def _name(message: bytes) -> str:
 class HeaderSample:
     """The sample of the open window.
 
-    Until that closes, the weight of a row is the number of its stratum and, below, its own number in that, of which the
-    lowest bits tell whether it is among every k-th, whatever power of two k has become meanwhile.
+    Until that closes, the weight of a row is the number of its stratum and, below, its own number in that, scattered:
+    those below a k-th of the range are kept, whatever power of two k has become meanwhile.
     """
 
     def __init__(self) -> None:
@@ -161,9 +161,9 @@ class HeaderSample:
         while end > every * STRATA[stratum]:
             every *= 2
         self._every[stratum] = every
-        first = -begin % every
-        numbers = np.arange(begin + first, end, every) & (1 << NUMBER) - 1 | stratum << NUMBER
-        return rows[first::every], numbers.astype(np.uint32)
+        numbers = _scattered(begin, end) >> np.uint32(32 - NUMBER)
+        keep = indices(numbers < (1 << NUMBER) // every)
+        return rows[keep], numbers[keep] | np.uint32(stratum << NUMBER)
 
     def _take(self, batch: PacketBatch, rows: Rows, weight: NDArray[np.uint32]) -> None:
         self._parts.append(_copied(batch, rows, weight))
@@ -175,7 +175,7 @@ class HeaderSample:
     def _kept(self) -> Headers:
         """What is still among every k-th; copied, so that the others' memory is freed."""
         headers = _joined(self._parts)
-        keep = headers.weight & (self._every - 1)[headers.weight >> NUMBER] == 0
+        keep = headers.weight & (1 << NUMBER) - 1 < ((1 << NUMBER) // self._every)[headers.weight >> NUMBER]
         return headers if keep.all() else _picked(headers, indices(keep))
 
 
@@ -197,6 +197,13 @@ def _copied(batch: PacketBatch, rows: Rows, weight: NDArray[np.uint32]) -> Heade
         weight,
         frames.link_type,
     )
+
+
+def _scattered(begin: int, end: int) -> NDArray[np.uint32]:
+    """Multiples of the golden ratio, which fill a range evenly, and so do every second of them, or every third: of
+    packets that alternate, such as requests and replies, both sorts are kept.
+    """
+    return np.arange(begin, end).astype(np.uint32) * np.uint32(0x9E3779B1)
 
 
 def _picked(h: Headers, rows: Rows) -> Headers:
