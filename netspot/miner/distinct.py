@@ -1,10 +1,10 @@
 """How many distinct keys: exact up to a bound, then an estimate, in memory that no flood can grow.
 
-``KeySample`` is a hash set of 64-bit keys as one numpy table. When it holds ``limit`` keys it keeps only those whose
-hash ends in one more zero bit, halves itself, and counts each remaining key twice: adaptive sampling (Wegman;
-P. Flajolet, "On adaptive sampling", Computing 43, 1990). The estimate is unbiased, with a standard error of
-1.20 / sqrt(limit): 0.7 % for 32,768. A flood of new keys makes it cheaper, not dearer: most fail the test on the low
-bits before the table is looked at. Because what it keeps are keys and not registers, one mechanism also answers
+``KeySample`` is a hash set of 64-bit keys as one numpy table. When it would hold more than ``limit`` it keeps only
+those whose hash ends in one more zero bit, and counts each remaining key twice: adaptive sampling (Wegman; P. Flajolet,
+"On adaptive sampling", Computing 43, 1990). The estimate is unbiased, with a standard error of 1.20 / sqrt(limit):
+0.7 % for 32,768. A flood of new keys makes it cheaper, not dearer: most fail the test on the low bits before the table
+is looked at. Because what it keeps are keys and not registers, one mechanism also answers
 "how many distinct items by group" (fan-out) and merges over longer spans.
 
 Two hashes: which keys stay in the sample is decided by a fixed one, so that the same packets give the same numbers on

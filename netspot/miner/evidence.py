@@ -1,7 +1,7 @@
 """A bounded sample of the headers of each window: who was there, should somebody ask.
 
 While a window holds few packets all of them are in the sample. In a busier one the packets fall into strata, so that a
-flood of one kind does not hide the few of another, and of each every k-th is kept, k doubling as the stratum fills.
+flood of one kind does not hide the few of another, and of each a k-th is kept, k doubling as the stratum fills.
 Nothing is decoded before an alarm asks for it.
 """
 
@@ -32,7 +32,9 @@ Rows = NDArray[np.intp]
 
 
 class Headers(Record):
-    """Sampled frames, shape ``(n, WIDTH)``, in order of time; a row stands for ``weight`` packets."""
+    """Sampled frames, shape ``(n, WIDTH)``, in order of time, those of a quiet window as they came; a row stands for
+    ``weight`` packets.
+    """
 
     data: NDArray[np.uint8]
     ts_ns: NDArray[np.int64]
