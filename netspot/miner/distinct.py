@@ -72,6 +72,30 @@ def pair(group: U64, item: U64) -> U64:
     return paired
 
 
+def firsts(keys: U64) -> NDArray[np.intp]:
+    """One row of each distinct key, in the order of keys; shape ``(distinct,)``."""
+    order = keys.argsort()
+    rows: NDArray[np.intp] = order[_begins(keys[order])[:-1]]
+    return rows
+
+
+def tally(keys: U64) -> tuple[U64, NDArray[np.intp]]:
+    """The distinct keys, in order, and how many there are of each; both have shape ``(distinct,)``.
+
+    As ``np.unique``, in half the time for some hundred keys.
+    """
+    ordered = np.sort(keys)
+    begins = indices(_begins(ordered))
+    return ordered[begins[:-1]], begins[1:] - begins[:-1]
+
+
+def _begins(ordered: U64) -> NDArray[np.bool_]:
+    """Where another key begins, shape ``(len(ordered) + 1,)``: the end counts as one."""
+    begins = np.ones(len(ordered) + 1, np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], begins[1:-1])
+    return begins
+
+
 def _zeros(places: int) -> U64:
     """A table that takes no memory where nothing is written."""
     return np.frombuffer(mmap(-1, 8 * places, MAP_PRIVATE | MAP_ANONYMOUS), np.uint64)
@@ -124,8 +148,8 @@ class KeySample:
         """(group with the most distinct keys, how many); (0, 0) when empty. Ties go to the smallest group."""
         if self._groups is None or not len(self._slots):
             return 0, 0
-        groups, counts = np.unique(self._groups[self._slots], return_counts=True)
-        top = int(np.argmax(counts))
+        groups, counts = tally(self._groups[self._slots])
+        top = int(counts.argmax())
         return int(groups[top]), int(counts[top]) << self._level
 
     def merge(self, other: KeySample) -> None:

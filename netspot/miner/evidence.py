@@ -26,6 +26,9 @@ LOOKED_AT = 8192  # frames that an alarm looks at most: some milliseconds
 QUIET = 512  # windows of no more frames than this are kept whole
 WHOLE, NUMBER = len(STRATA), 28  # stratum of the frames until then; bits of a frame's number in its stratum
 
+MOST = 2 * (sum(STRATA) + QUIET)  # rows that are held before they are thinned
+_GOLDEN = 0x9E3779B1  # 2^32 / golden ratio, and prime
+_UNUSED, _NUMBERS = constant(np.uint32, 32 - NUMBER), constant(np.uint32, (1 << NUMBER) - 1)
 _SYN, _SYN_ACK, _DNS = constant(np.uint8, SYN), constant(np.uint8, SYN | ACK), constant(np.uint16, 53)
 
 Rows = NDArray[np.intp]
@@ -49,7 +52,7 @@ class Headers(Record):
 
     def thinner(self, step: int = 2) -> Headers:
         """A ``step``-th of the rows, standing for so many times more; a copy, so that the others' memory is freed."""
-        headers = _picked(self, indices(_scattered(0, len(self.ts_ns)) < (1 << 32) // step))
+        headers = _picked(self, indices(_scattered(0, len(self.ts_ns)) < np.uint32((1 << 32) // step)))
         headers.weight[:] *= np.uint32(step)
         return headers
 
@@ -114,8 +117,8 @@ def _name(message: bytes) -> str:
 class HeaderSample:
     """The sample of the open window.
 
-    Until that closes, the weight of a row is the number of its stratum and, below, its own number in that, scattered:
-    those below a k-th of the range are kept, whatever power of two k has become meanwhile.
+    Until that closes, the weight of a row is the number of its stratum and, below, its own number in the window,
+    scattered: those below a k-th of the range are kept, whatever power of two k has become meanwhile.
     """
 
     def __init__(self) -> None:
@@ -129,23 +132,31 @@ class HeaderSample:
         if batch.frames.link_type != self._link_type:  # only a pcapng file has several: the last one stays
             self._link_type = batch.frames.link_type
             self._clear()
+        begin = self._frames
         self._frames += len(batch)
         if self._frames <= QUIET:
             self._take(batch, np.arange(len(batch)), np.full(len(batch), WHOLE << NUMBER, np.uint32))
             return
-        chosen = [self._choose(stratum, indices(mask)) for stratum, mask in enumerate(_strata(batch))]
-        rows, weight = (np.concatenate(columns) for columns in zip(*chosen, strict=True))
+        numbers = _scattered(begin, len(batch)) >> _UNUSED
+        strata = _strata(batch)
+        keep = np.zeros(len(batch), np.bool_)
+        for stratum, mask in enumerate(strata):
+            keep |= mask & (numbers < self._limit(stratum, mask))
+        rows = indices(keep)
         if len(rows):
+            weight = numbers[rows]
+            for stratum, mask in enumerate(strata):
+                weight |= mask[rows] * constant(np.uint32, stratum << NUMBER)
             self._take(batch, rows, weight)
 
     def close(self) -> Headers:
         """The sample of the window that ends; the next one starts empty."""
+        headers = _joined(self._parts) if self._parts else _nothing(self._link_type)
         if self._frames > QUIET:
-            headers = self._kept()
-            headers = _picked(headers, np.argsort(headers.ts_ns, kind="stable"))
+            rows = indices(self._stays(headers))
+            headers = _picked(headers, rows[np.argsort(headers.ts_ns[rows], kind="stable")])
             headers.weight[:] = self._every[headers.weight >> NUMBER]
         else:
-            headers = _joined(self._parts) if self._parts else _nothing(self._link_type)
             headers.weight[:] = 1
         self._clear()
         return headers
@@ -156,29 +167,31 @@ class HeaderSample:
         self._seen = [0] * len(STRATA)
         self._every = np.ones(len(STRATA) + 1, np.uint32)  # of a stratum that is kept; the last is what is kept whole
 
-    def _choose(self, stratum: int, rows: Rows) -> tuple[Rows, NDArray[np.uint32]]:
-        """Every k-th of ``rows``, k so large that the whole stratum is within its limit; and their weights."""
-        every, begin = int(self._every[stratum]), self._seen[stratum]
-        end = self._seen[stratum] = begin + len(rows)
-        while end > every * STRATA[stratum]:
+    def _limit(self, stratum: int, mask: Bools) -> NDArray[np.uint32]:
+        """Below it are the numbers of every k-th row, k so large that the whole stratum is within its limit when
+        those in ``mask`` are added; shape ``()``.
+        """
+        every = int(self._every[stratum])
+        self._seen[stratum] += int(np.count_nonzero(mask))
+        while self._seen[stratum] > every * STRATA[stratum]:
             every *= 2
         self._every[stratum] = every
-        numbers = _scattered(begin, end) >> np.uint32(32 - NUMBER)
-        keep = indices(numbers < (1 << NUMBER) // every)
-        return rows[keep], numbers[keep] | np.uint32(stratum << NUMBER)
+        return constant(np.uint32, (1 << NUMBER) // every)
 
     def _take(self, batch: PacketBatch, rows: Rows, weight: NDArray[np.uint32]) -> None:
         self._parts.append(_copied(batch, rows, weight))
         self._rows += len(rows)
-        if self._rows > 2 * (sum(STRATA) + QUIET):
-            self._parts = [self._kept()]
+        while self._rows > MOST:
+            headers = _joined(self._parts)
+            self._parts = [_picked(headers, indices(self._stays(headers)))]  # copied: the others' memory is freed
             self._rows = len(self._parts[0].ts_ns)
+            if self._rows > MOST:  # packets in such an order that all of them fell to one side
+                self._every[:WHOLE] *= 2
 
-    def _kept(self) -> Headers:
-        """What is still among every k-th; copied, so that the others' memory is freed."""
-        headers = _joined(self._parts)
-        keep = headers.weight & (1 << NUMBER) - 1 < ((1 << NUMBER) // self._every)[headers.weight >> NUMBER]
-        return headers if keep.all() else _picked(headers, indices(keep))
+    def _stays(self, headers: Headers) -> Bools:
+        """Which rows are still among every k-th."""
+        stays: Bools = headers.weight & _NUMBERS < ((1 << NUMBER) // self._every)[headers.weight >> NUMBER]
+        return stays
 
 
 def _strata(batch: PacketBatch) -> tuple[Bools, ...]:
@@ -201,11 +214,13 @@ def _copied(batch: PacketBatch, rows: Rows, weight: NDArray[np.uint32]) -> Heade
     )
 
 
-def _scattered(begin: int, end: int) -> NDArray[np.uint32]:
+def _scattered(begin: int, number: int) -> NDArray[np.uint32]:
     """Multiples of the golden ratio, which fill a range evenly, and so do every second of them, or every third: of
     packets that alternate, such as requests and replies, both sorts are kept.
     """
-    return np.arange(begin, end).astype(np.uint32) * np.uint32(0x9E3779B1)
+    first = constant(np.uint32, begin * _GOLDEN & 0xFFFF_FFFF)
+    scattered: NDArray[np.uint32] = np.arange(number, dtype=np.uint32) * constant(np.uint32, _GOLDEN) + first
+    return scattered
 
 
 def _picked(h: Headers, rows: Rows) -> Headers:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from netspot.miner.distinct import KeySample, pair
+from netspot.miner.distinct import KeySample, firsts, pair, tally
 from netspot.miner.evidence import HeaderSample
 from netspot.miner.headers import indices
 from netspot.packets import Bools, PacketBatch
@@ -251,11 +251,11 @@ class _FanOut(_Selective):
             return self._greatest((group, 1) for group, _ in pairs)
         groups = np.concatenate([part[0] for part in self._parts])
         items = np.concatenate([part[1] for part in self._parts])
-        _, first = np.unique(pair(groups, items), return_index=True)
+        first = firsts(pair(groups, items))
         groups = groups[first]
         self._parts, self._held = [(groups, items[first])], len(groups)
-        found, counts = np.unique(groups, return_counts=True)
-        most = int(np.argmax(counts))
+        found, counts = tally(groups)
+        most = int(counts.argmax())
         self._top = int(found[most])
         return int(counts[most])
 
