@@ -136,7 +136,8 @@ def _steps(
     steps = np.empty((number + 1, len(starts)), np.int64)
     steps[0] = starts
     for k, (before, after) in enumerate(pairwise(steps)):
-        np.add(before, lengths[k * extra :][before], after)
+        after[:] = lengths[k * extra :][before]  # an addition of two dtypes takes longer than this and one of the same
+        after += before
         if end is not None:
             np.minimum(after, end - (k + 1) * extra, out=after)
     steps += extra * np.arange(number + 1)[:, None]

@@ -172,7 +172,7 @@ class _Ports(Accumulator):
         self._seen = np.zeros(65_536, np.bool_)
 
     def add(self, batch: PacketBatch) -> None:
-        self._seen[selected(self._mask(batch), self._ports(batch))] = True
+        self._seen[self._ports(batch)[indices(self._mask(batch))]] = True
 
     def value(self) -> float:
         return int(np.count_nonzero(self._seen))

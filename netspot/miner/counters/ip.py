@@ -12,6 +12,7 @@ from netspot.packets import Bools, PacketBatch
 
 U64 = NDArray[np.uint64]
 _DST = constant(np.uint64, 0xD1342543DE82EF95)  # odd, its bits without order: no two pairs of addresses have one sum
+_ONE = constant(np.int8, 1)
 _SRC_PORT, _DST_PORT = constant(np.uint64, 24), constant(np.uint64, 8)
 
 
@@ -31,10 +32,11 @@ def inward(batch: PacketBatch) -> Bools:
     return batch.dst_home & ~batch.src_home
 
 
-def crossing(batch: PacketBatch) -> NDArray[np.int64]:
+def crossing(batch: PacketBatch) -> NDArray[np.int32]:
     """Bytes that leave home, with a minus those that come [byte]."""
     way = batch.src_home.view(np.int8) - batch.dst_home.view(np.int8)
-    return batch.ip_len * (way * ~batch.dst_multicast)
+    way &= batch.dst_multicast.view(np.int8) - _ONE  # 0 there, else unchanged: a product of bytes costs more
+    return batch.ip_len.view(np.int32) * way.astype(np.int32)
 
 
 COUNTERS: tuple[Counter, ...] = (
