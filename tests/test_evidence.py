@@ -18,7 +18,7 @@ from netspot.analyzer import Names
 from netspot.events import Incident, Window
 from netspot.miner.capfile import CaptureFile
 from netspot.miner.captures import QUEUE_BYTES, RING_BYTES, Captures, records
-from netspot.miner.evidence import LOOKED_AT, QUIET, STRATA, WIDTH, Headers, HeaderSample
+from netspot.miner.evidence import LOOKED_AT, MOST, QUIET, STRATA, WIDTH, Headers, HeaderSample, _scattered
 from netspot.packets import SYN, PacketBatch
 from tests.frames import START_NS, Layer, ah, arp, batch, eth, frag6, icmp6, ip, ip4, ip6, sll, tcp, udp
 
@@ -44,6 +44,19 @@ def test_a_quiet_window_is_kept_whole_and_decodes_as_it_came() -> None:
     for column in ("src_key", "dst_key", "src_port", "tcp_flags", "arp_op", "ip_len", "wire_len", "ts_ns", "is_udp"):
         assert (getattr(seen, column) == getattr(packets, column)).all(), column
     assert headers.captured.max() == WIDTH
+
+
+def test_packets_in_an_order_made_to_stay_do_not_fill_the_memory() -> None:
+    """Whoever knows the numbers can have connections begun fall on those that are kept: then fewer numbers are."""
+    begun, other = eth(ip4(tcp(SYN))), eth(ip4(tcp(0x10)))
+    sample, size, kept = HeaderSample(), 16_000, []
+    for begin in range(0, 8 * size, size):
+        low = _scattered(begin, size) < 1 << 28
+        sample.add(batch([begun if each else other for each in low.tolist()]))
+        kept.append(sample._rows)
+    assert max(kept) <= MOST
+    flags, weight = sample.close().seen().packets.tcp_flags, sample._every
+    assert np.count_nonzero(flags == SYN) < MOST and (weight == 1).all()
 
 
 @pytest.mark.parametrize("size", [700, 16_000])
