@@ -74,6 +74,22 @@ def test_largest_group() -> None:
     assert sample.count() == 0 and sample.largest() == (0, 0)
 
 
+def test_a_flood_makes_no_group_look_large_and_hides_none_that_is() -> None:
+    ordinary, scanner = np.arange(40, dtype=np.uint64), np.uint64(77)
+    most, scans = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sample = KeySample(4096, grouped=True)
+        groups = np.concatenate([np.repeat(ordinary, 36), rng.integers(1000, 1 << 32, 100_000, np.uint64)])
+        sample.add(pair(groups, rng.integers(0, 1 << 63, len(groups), np.uint64)), groups)
+        most.append(sample.largest()[1])
+        groups = np.repeat(scanner, 2000)
+        sample.add(pair(groups, rng.integers(0, 1 << 63, 2000, np.uint64)), groups)
+        scans.append(sample.largest())
+    assert max(most) <= 36, most  # the estimates themselves: 96 to 192
+    assert all(group == scanner and 1000 < count < 2200 for group, count in scans), scans
+
+
 def test_mix_is_bijective_where_it_matters() -> None:
     assert len(np.unique(mix(np.arange(200_000, dtype=np.uint64)))) == 200_000
     assert int(mix(u64([0]))[0]) != 0

@@ -11,6 +11,7 @@ from netspot.analyzer import Analyzer, Names, Watch, rules
 from netspot.analyzer.incidents import RING_BYTES, Incidents
 from netspot.analyzer.mute import Rule
 from netspot.analyzer.stats import STATS, Stat
+from netspot.analyzer.titles import EXPLANATIONS, TOLD, Title, added
 from netspot.errors import ConfigError
 from netspot.events import Alarm, Event, Incident, Window
 from netspot.miner.counters import COUNTERS, CounterBank
@@ -181,6 +182,50 @@ def test_what_comes_back_soon_is_the_same_incident() -> None:
     kinds = [incident.event_type for incident in incidents(events)]
     assert kinds.count("opened") == 1 and kinds.count("closed") == 1
     assert [a.event_type for a in events if isinstance(a, Alarm) and a.stat == "FANOUT_PORTS"] == ["up", "cleared"] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "parts"),
+    [
+        (upload, claim, ("ARP replies from", "large upload from")),
+        (upload, tunnel, ("31 DNS queries/s from", "large upload from")),  # the same host, and more is known of it
+        (upload, flood, ("SYN flood on", "large upload from")),
+        (scan, claim, ("ARP replies from", "port scan from")),
+        (claim, scan, ("ARP replies from", "port scan from")),
+        (scan, sweep, ("port scan from", "sweep from")),
+        (pour, ping, ("ICMP flood on",)),  # between the same two
+    ],
+)
+def test_an_attack_within_another_is_told(
+    first: Callable[[int], Frames], second: Callable[[int], Frames], parts: tuple[str, ...]
+) -> None:
+    """Neither the larger nor the earlier one hides the other."""
+    home = Home()
+    home.live(20)
+    events = home.live(15, first) + home.live(15, first, second)
+    told = incidents(events)
+    assert len({incident.id for incident in told}) == 1
+    found = told[-1].title.split("; ")
+    assert len(found) == len(parts) and all(each.startswith(part) for each, part in zip(found, parts, strict=True))
+    assert told[-1].event_type == "updated"
+
+
+def test_what_is_told_when_more_is_found() -> None:
+    def found(kind: int, weight: float, *parties: int) -> Title:
+        return Title(f"{kind} {weight} {parties}", (), frozenset(parties), weight, kind)
+
+    general = len(EXPLANATIONS) - 1
+    scan, carried = found(1, 10, 1, 2), found(6, 50, 1, 2)
+    assert added([], carried) == [carried]
+    assert added([carried], scan) == [scan] == added([scan], carried)  # of the same two: what tells most
+    assert added([carried], found(1, 10, 3)) == [carried, found(1, 10, 3)]
+    assert added([carried], found(4, 10, 1)) == [carried, found(4, 10, 1)]  # of one of the two: not all was said
+    assert added([scan], found(1, 5, 1)) == [scan] and added([scan], found(1, 15, 1)) == [found(1, 15, 1)]
+    vague = found(general, 99, 7, 8)
+    assert added([vague], scan) == [scan] == added([scan], vague)  # what anything moves
+    assert added([vague], found(general, 100, 9)) == [found(general, 100, 9)]
+    many = [found(1, 1, i) for i in range(TOLD)]
+    assert added(many, found(1, 1, 99)) == [*many[1:], found(1, 1, 99)]
 
 
 def counted(second: int, value: float, span: int = 1) -> Window:

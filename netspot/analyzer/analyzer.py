@@ -134,7 +134,7 @@ class Analyzer:
         if not any(rule.source is not None and rule.about(alarm.stat) for rule in self._mute):
             return ()
         values = {alarm.stat.partition("@")[0]: alarm.value}
-        case = self.incidents.case(window, values, window.evidence.get("top", {}))
+        case = self.incidents.case(window, values, values, window.evidence.get("top", {}))
         found = blamed(case)
         if case is None or found is None:
             return ()

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from netspot.analyzer.evidence import Headers, Names, Seen, account
-from netspot.analyzer.titles import Case, Title, number, title
+from netspot.analyzer.titles import Case, Title, added, number, title
 from netspot.events import Alarm, Incident, Sample, Window
+from netspot.record import replace
 
 LINGER_NS = 30 * 10**9  # after its last statistic came back: what begins sooner is the same incident
 UPDATE_NS = 10 * 10**9  # updates of one incident are at least this far apart
@@ -56,13 +57,15 @@ class Incidents:
             self._ring[largest] = whole.thinner()
             self._ring_bytes -= whole.nbytes - self._ring[largest].nbytes
 
-    def case(self, window: Window, values: Mapping[str, float], culprits: Mapping[str, int]) -> Case | None:
+    def case(
+        self, window: Window, about: Collection[str], values: Mapping[str, float], culprits: Mapping[str, int]
+    ) -> Case | None:
         """What the packets of ``window`` tell; None where no headers are kept."""
         seen = self._seen(window.span)
         if seen is None:
             return None
         covered = min(len(self._ring), window.span) * self._window_ns / 1e9
-        return Case(values, culprits, seen, self.names, covered)
+        return Case(about, values, culprits, seen, self.names, covered)
 
     def step(self, window: Window, samples: Iterable[Sample], alarms: Sequence[Alarm], outside: bool) -> list[Incident]:
         """What ``alarms``, those of ``window``, do to incidents; ``outside``: a statistic is still out of its range."""
@@ -78,7 +81,7 @@ class Incidents:
             return told
         incident.take(samples, begun)
         if begun:
-            incident.explain(self, window)
+            incident.explain(self, window, {alarm.stat.partition("@")[0] for alarm in begun})
         incident.outside = outside
         if outside:
             incident.last_ns = now_ns
@@ -141,13 +144,18 @@ class _Open:
         self.last_ns = start_ns  # when one was outside for the last time
         self.told_ns = 0
         self.news = False
-        self.title = ""
+        self.titles: list[Title] = []  # what happened, as far as somebody can tell
         self.stats: dict[str, Alarm] = {}  # by name, the alarm with which each left its range
         self.values: dict[str, float] = {}  # by name without span, the greatest
         self.culprits: dict[str, int] = {}
         self.peak: dict[str, Any] = {}
         self.evidence: dict[str, Any] = {}
-        self._sure = 0.0  # packets that bear the title out
+
+    @property
+    def title(self) -> str:
+        """All that is told, what tells most first."""
+        told = sorted(self.titles, key=lambda each: each.kind)
+        return "; ".join(each.text for each in told) or plain_title(self.peak, self.stats)
 
     def take(self, samples: Iterable[Sample], begun: Iterable[Alarm]) -> None:
         for alarm in begun:
@@ -160,20 +168,23 @@ class _Open:
                 name = sample.stat.partition("@")[0]
                 self.values[name] = max(self.values.get(name, 0.0), sample.value)
 
-    def explain(self, incidents: Incidents, window: Window) -> None:
-        """A better title, and the evidence that goes with it."""
+    def explain(self, incidents: Incidents, window: Window, begun: set[str]) -> None:
+        """What the statistics that have ``begun`` add to the title, and the evidence that goes with it."""
         self.culprits |= window.evidence.get("top", {})
-        case = incidents.case(window, self.values, self.culprits)
-        found = None if case is None else title(case)
-        sure = 0.0 if found is None else found.weight
-        if self.title and sure <= self._sure:
+        case = incidents.case(window, begun, self.values, self.culprits)
+        if case is None:
             return
-        self._sure = sure
-        self.title = plain_title(self.peak, self.stats) if found is None else found.text
-        if case is not None:
-            usual = incidents.usual(window.span)
-            before = {} if usual is None else {"usual": account(usual, incidents.names)}
-            self.evidence = {**account(case.seen, incidents.names), **before}
+        found = title(case)
+        if found is None and not self.titles:  # what began before may be told now
+            found = title(replace(case, about=self.values))
+        titles = self.titles if found is None else added(self.titles, found)
+        if self.evidence and titles == self.titles:
+            return
+        self.news |= titles != self.titles
+        self.titles = titles
+        usual = incidents.usual(window.span)
+        before = {} if usual is None else {"usual": account(usual, incidents.names)}
+        self.evidence = {**account(case.seen, incidents.names), **before}
 
 
 def plain_title(peak: Mapping[str, Any], stats: Mapping[str, Alarm]) -> str:

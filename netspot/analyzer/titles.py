@@ -6,33 +6,37 @@ show: where no explanation fits, the line names the statistic and its value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netspot.analyzer.evidence import Names, Rows, Seen, shares
 from netspot.packets import ACK, SYN
-from netspot.record import Record
+from netspot.record import Record, replace
 
 MOST = 0.5  # share from which on somebody stands for the whole
 MANY = 6  # distinct ports, hosts or sources from which on they are many
 CROWD = 20  # distinct sources that nobody calls one attacker
 LOGIN_PORTS = frozenset({21, 22, 23, 25, 110, 143, 389, 445, 993, 995, 1433, 3306, 3389, 5432, 5900})
 REFLECTORS = {19: "chargen", 53: "DNS", 123: "NTP", 161: "SNMP", 389: "LDAP", 1900: "SSDP", 11211: "memcached"}
+TOLD = 5  # explanations of one incident, the newest
 LONG_NAME = 40  # characters of a DNS name: longer ones carry data
 
 
 class Title(Record):
     text: str
     who: tuple[int, ...] = ()  # keys of the sources that it blames
+    parties: frozenset[int] = frozenset()  # those, and of whom it was done to
     weight: float = 0.0  # packets that bear it out
+    kind: int = 0  # place of its explanation: an earlier one tells more
 
 
 class Case(Record):
     """What is known of an incident when it wants a title."""
 
-    values: Mapping[str, float]  # greatest value of each statistic outside of its range, by name without span
+    about: Collection[str]  # statistics, by name without span, that want an explanation
+    values: Mapping[str, float]  # greatest value of each one outside of its range
     culprits: Mapping[str, int]  # by counter: the key that made its value
     seen: Seen
     names: Names
@@ -63,14 +67,26 @@ class Case(Record):
 
 def title(case: Case) -> Title | None:
     """The first explanation that the packets bear out."""
-    for stats, explain in EXPLANATIONS:
-        if any(stat in case.values for stat in stats) and (found := explain(case)) is not None:
-            return found
+    for kind, (stats, explain) in enumerate(EXPLANATIONS):
+        if any(stat in case.about for stat in stats) and (found := explain(case)) is not None:
+            return replace(found, kind=kind)
     return None
 
 
-def _found(case: Case, rows: Rows, text: str, *who: int | None) -> Title:
-    return Title(text, tuple(key for key in who if key is not None), float(case.seen.weight[rows].sum()))
+def added(told: Sequence[Title], found: Title) -> list[Title]:
+    """What is told when ``found`` comes to it: of the same parties only what tells most, and what others do as well."""
+    general = len(EXPLANATIONS) - 1
+    for i, each in enumerate(told):
+        if each.kind <= found.kind and (found.kind == general or each.parties & found.parties):
+            better = each.kind == found.kind and each.weight < found.weight
+            return [*told[:i], found if better else each, *told[i + 1 :]]
+    less = [each for each in told if each.kind > found.kind and (each.kind == general or each.parties <= found.parties)]
+    return [*(each for each in told if each not in less), found][-TOLD:]
+
+
+def _found(case: Case, rows: Rows, text: str, source: int | None, *others: int | None) -> Title:
+    parties = frozenset(key for key in (source, *others) if key is not None)
+    return Title(text, () if source is None else (source,), parties, float(case.seen.weight[rows].sum()))
 
 
 def claimed(case: Case) -> Title | None:
@@ -96,12 +112,12 @@ def connections(case: Case) -> Title | None:
         if target is None or sources < CROWD:
             return None
         on = f"{case.name(target)}:{port}" if port is not None else case.name(target)
-        return _found(case, rows, f"SYN flood on {on} from {sources:,} sources")
+        return _found(case, rows, f"SYN flood on {on} from {sources:,} sources", None, target)
     ports, hosts = max(ports, int(_value(case, "FANOUT_PORTS"))), max(hosts, int(_value(case, "FANOUT_HOSTS")))
     by = case.name(source)
     if ports >= MANY and port is None:
         on = case.name(target) if target is not None else f"{hosts:,} hosts"
-        return _found(case, rows, f"port scan from {by}: {ports:,} ports on {on}", source)
+        return _found(case, rows, f"port scan from {by}: {ports:,} ports on {on}", source, target)
     if hosts >= MANY and target is None:
         on = f" on port {port}" if port is not None else ""
         return _found(case, rows, f"sweep from {by}: {hosts:,} hosts{on}", source)
@@ -109,25 +125,30 @@ def connections(case: Case) -> Title | None:
         return None
     mine = (p.src_key[rows] == np.uint64(source)) & (p.dst_key[rows] == np.uint64(target)) & (p.dst_port[rows] == port)
     rows = rows[mine]
-    count = _value(case, "SERVICE_CONNS") or float(case.seen.weight[rows].sum())
+    begun = float(case.seen.weight[rows].sum())
+    count = max(count for count in (begun, _value(case, "SERVICE_CONNS")) if count <= 2 * begun)
     guess = ", perhaps guessing passwords" if port in LOGIN_PORTS else ""
-    return _found(case, rows, f"{count:,.0f} connections from {by} to {case.name(target)}:{port}{guess}", source)
+    return _found(
+        case, rows, f"{count:,.0f} connections from {by} to {case.name(target)}:{port}{guess}", source, target
+    )
 
 
 def _suspicious(case: Case) -> Rows:
     """Rows that begin a connection, of those that the statistics are about."""
     p = case.seen.packets
     begun = p.tcp_flags & (SYN | ACK) == SYN
-    for counter in ("FANOUT_PORTS", "FANOUT_HOSTS"):
-        if counter in case.values and counter in case.culprits:
-            return np.flatnonzero(begun & (p.src_key == np.uint64(case.culprits[counter])))
-    if "SYN_IN" in case.values:
+    for counter, items in (("FANOUT_PORTS", p.dst_port), ("FANOUT_HOSTS", p.dst_key)):
+        if counter in case.about and counter in case.culprits:
+            rows = np.flatnonzero(begun & (p.src_key == np.uint64(case.culprits[counter])))
+            if case.distinct(items, rows) >= MANY:  # in a flood it is an estimate, which may take one for many
+                return rows
+    if "SYN_IN" in case.about:
         begun &= p.dst_home & ~p.src_home
-    elif "UNANSWERED" in case.values:
+    elif "UNANSWERED" in case.about:
         answered = p.tcp_flags & (SYN | ACK) == SYN | ACK
         asked = _flow(p.src_key, p.dst_key, p.src_port, p.dst_port)
         begun &= ~np.isin(asked, _flow(p.dst_key, p.src_key, p.dst_port, p.src_port)[answered])
-    elif "SERVICE_CONNS" in case.values:
+    elif "SERVICE_CONNS" in case.about:
         services = p.dst_key * np.uint64(65_599) + p.dst_port
         top = shares(services[begun], case.seen.weight[begun], 1)
         begun &= services == np.uint64(top[0][0] if top else 0)
@@ -153,7 +174,7 @@ def echoed(case: Case) -> Title | None:
         return None
     source = case.leader(p.src_key, rows)
     by = case.parties(p.src_key, rows, "sources")
-    return _found(case, rows, f"ICMP flood on {case.name(target)} from {by}: {case.rate(rows)}", source)
+    return _found(case, rows, f"ICMP flood on {case.name(target)} from {by}: {case.rate(rows)}", source, target)
 
 
 def asked(case: Case) -> Title | None:
@@ -187,9 +208,8 @@ def reflected(case: Case) -> Title | None:
     servers = case.distinct(p.src_key, rows)
     if servers < MANY:
         return None
-    return _found(
-        case, rows, f"{REFLECTORS[port]} amplification on {case.name(target)}: answers of {servers:,} servers"
-    )
+    text = f"{REFLECTORS[port]} amplification on {case.name(target)}: answers of {servers:,} servers"
+    return _found(case, rows, text, None, target)
 
 
 def poured(case: Case) -> Title | None:
@@ -203,7 +223,7 @@ def poured(case: Case) -> Title | None:
     source, ports = case.leader(p.src_key, toward), case.distinct(p.dst_port, toward)
     by = case.parties(p.src_key, toward, "sources")
     what = f"{ports:,} ports" if ports >= MANY else case.rate(toward)
-    return _found(case, toward, f"UDP flood on {case.name(target)} from {by}: {what}", source)
+    return _found(case, toward, f"UDP flood on {case.name(target)} from {by}: {what}", source, target)
 
 
 def carried(case: Case) -> Title | None:
@@ -212,7 +232,7 @@ def carried(case: Case) -> Title | None:
     rows = np.flatnonzero(p.has_addr)
     volume = case.seen.weight[rows] * p.ip_len[rows]
     pairs = _flow(p.src_key, p.dst_key, p.src_port * np.uint16(0), p.dst_port * np.uint16(0))[rows]
-    if "UPLOAD" in case.values or "UP_BYTES" in case.values:
+    if "UPLOAD" in case.about or "UP_BYTES" in case.about:
         volume = volume * (p.src_home & ~p.dst_home)[rows]
     top = shares(pairs, volume, 1)
     if not top or top[0][1] < MOST / 2 or not volume.sum():
@@ -223,7 +243,7 @@ def carried(case: Case) -> Title | None:
     way = "upload" if p.src_home[first] and not p.dst_home[first] else "transfer"
     source, target = int(p.src_key[first]), int(p.dst_key[first])
     text = f"large {way} from {case.name(source)} to {case.name(target)}: {number(bytes_s / 1e3)} kB/s"
-    return _found(case, mine, text, source)
+    return _found(case, mine, text, source, target)
 
 
 def _value(case: Case, stat: str) -> float:
@@ -242,5 +262,6 @@ EXPLANATIONS: tuple[tuple[tuple[str, ...], Callable[[Case], Title | None]], ...]
     (("DNS", "UDP_PORTS", "SOURCES", "UDP"), reflected),
     (("DNS_CLIENT", "DNS"), asked),
     (("UDP_PORTS", "UDP"), poured),
-    (("UPLOAD", "UP_BYTES", "AVG_PKT_SIZE", "BYTES", "DOWN_BYTES", "PACKETS"), carried),
+    (("UPLOAD", "UP_BYTES", "DOWN_BYTES"), carried),
+    (("AVG_PKT_SIZE", "BYTES", "PACKETS"), carried),  # anything moves these: told as long as nothing else is
 )

@@ -88,10 +88,13 @@ def home(folder: Path, seed: int, minutes: float, *options: str) -> tuple[Mappin
 
 
 def title_of(attack: Mapping[str, Any], incidents: Iterable[Mapping[str, Any]]) -> str:
-    """The last title of the incident that an attack began, or an empty text."""
+    """What the title of the incident that told of an attack says in the end, without what it had said before."""
+    incidents = list(incidents)
+    before = {part for i in incidents if i["time_ns"] / 1e9 <= attack["start_epoch"] for part in i["title"].split("; ")}
     during = [i for i in incidents if attack["start_epoch"] < i["time_ns"] / 1e9 <= attack["end_epoch"] + 90]
-    ids = [i["id"] for i in during if i["event_type"] == "opened"]
-    return next((str(i["title"]) for i in reversed(during) if ids and i["id"] == ids[0]), "")
+    ids = [i["id"] for i in during if i["event_type"] != "closed"]
+    last = next((str(i["title"]) for i in reversed(during) if ids and i["id"] == ids[0]), "")
+    return "; ".join(part for part in last.split("; ") if part and part not in before)
 
 
 def measure(seeds: list[int], minutes: float, folder: Path) -> None:
