@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from netspot import pipeline
 from netspot.analyzer import Analyzer, Watch, rules, watches
 from netspot.analyzer.stats import PROFILES, STATS, Stat, known
 from netspot.analyzer.stats.base import number
@@ -120,6 +121,21 @@ def test_what_was_learned_outlives_a_restart_unless_parameters_changed() -> None
     assert same.restore(one.state()) and same.floor == one.floor
     assert fed(same, [30.0], 300)[1] == fed(one, [30.0], 300)[1] != []
     assert not other.restore(one.state()) and not other.restore({})
+
+
+def test_another_expression_under_the_same_name_learns_anew() -> None:
+    def watch(counter: str, **given: str) -> Watch:
+        config = Config(counters={"MQTT": counter}, stats={"R": given}, spot=SpotConfig(n_init=100))
+        return watches(config, pipeline.known(config)[0], ["R"])[0]
+
+    one = watch("dport == 1883", value="MQTT / IP")
+    for i in range(60):
+        one.step(Window(T0 + i * S, T0 + (i + 1) * S, {"MQTT": 1.0, "IP": 2.0 + i % 3}, 0, 1.0))
+    assert one.state()["meaning"] == "MQTT / IP; MQTT = dport == 1883"
+    assert watch("dport == 1883", value="MQTT / IP", unit="%", help="what it is").restore(one.state())
+    assert not watch("dport == 8883", value="MQTT / IP").restore(one.state())
+    assert not watch("dport == 1883", value="IP / MQTT").restore(one.state())
+    assert not watch("dport == 1883", value="MQTT / IP", transform="log1p").restore(one.state())
 
 
 def test_the_budget_is_shared() -> None:
