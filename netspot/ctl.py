@@ -11,13 +11,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import netspot
 from netspot.client import STATE_DIR, Http, Mqtt, Peer, broker, find_token
 from netspot.errors import ConfigError
-from netspot.terminal import ended, fitted, leave
+from netspot.terminal import ended, fitted
 
 if TYPE_CHECKING:
     from netspot.config import MqttConfig
@@ -440,10 +440,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ended("netspotctl", command, interrupted=0)
 
 
-def program() -> NoReturn:
-    """The script ``netspotctl``."""
-    leave(main())
-
-
 if __name__ == "__main__":
-    program()
+    sys.exit(main())

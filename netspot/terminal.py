@@ -12,6 +12,8 @@ from typing import IO, NoReturn
 
 from netspot.errors import NetspotError
 
+INTERRUPTED = 128 + signal.SIGINT  # the exit status, as of a shell
+
 
 def ended(name: str, command: Callable[[], int], interrupted: int) -> int:
     """The exit status of ``command``; ``interrupted`` where Ctrl-C ends it.

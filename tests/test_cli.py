@@ -7,14 +7,17 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from netspot import cli
 from netspot.config import load
 from netspot.events import Window
 from netspot.observe import Progress
@@ -23,6 +26,8 @@ from netspot.service import Service, open_source
 from tests import frames as f
 
 T0 = 1_700_000_000 * 10**9
+ENTRIES = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["scripts"].values()
+SCRIPTS = [f"from {entry.replace(':', ' import ')} as command; command()" for entry in ENTRIES]
 
 
 def netspot(*args: str, stdin: bytes | None = None, timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
@@ -273,6 +278,32 @@ def test_the_figures_of_a_capture_are_whole_at_its_end(capture: Path) -> None:
     service = Service(load(None), open_source(str(capture)))
     service.run()
     assert service.health.figures["captured"] == 20
+
+
+@pytest.mark.parametrize("start", [*SCRIPTS, "import runpy; runpy.run_module('netspot', run_name='__main__')"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_an_interrupt_while_modules_are_loaded_needs_no_words(start: str, ignored: bool) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'netspot.errors':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.argv = ['command', '--version']\n"
+    )
+    if ignored:  # as a shell has it for what runs in the background
+        code = code.replace("\n", "\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n", 1)
+    done = subprocess.run([sys.executable, "-c", code + start], capture_output=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0 if ignored else -signal.SIGINT, b"")
+
+
+def test_an_interrupt_before_a_run_has_begun_is_an_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "run", interrupted)
+    assert cli.main(["run"]) == 130
 
 
 def test_an_interrupted_run_tells_each_window_once(capture: Path) -> None:
