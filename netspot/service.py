@@ -306,8 +306,10 @@ class Service:
         stack.callback(self._save, wait=True)
         stack.callback(self._end_incidents)
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
-        if self._reread is not None:  # else a lost terminal ends the run
+        if self._reread is not None:
             handlers[signal.SIGHUP] = self._ask_reload
+        elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            handlers[signal.SIGHUP] = self.stop  # the terminal is lost
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 stack.callback(signal.signal, number, signal.signal(number, lambda *_, call=handler: call()))

@@ -274,6 +274,29 @@ def test_watching_an_interface_ends_when_the_reader_leaves() -> None:
     assert (done.returncode, done.stderr, done.stdout.count(b"\n")) == (141, b"", 1)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to capture")
+@pytest.mark.parametrize(
+    ("begin", "numbers"),
+    [([], [signal.SIGTERM]), ([], [signal.SIGHUP]), (["nohup"], [signal.SIGHUP, signal.SIGTERM])],
+    ids=["ended", "terminal lost", "terminal lost, under nohup"],
+)
+def test_a_run_that_is_ended_leaves_its_files_whole(
+    begin: list[str], numbers: list[signal.Signals], tmp_path: Path
+) -> None:
+    counts, report = tmp_path / "counts.csv", tmp_path / "report.html"
+    command = [*begin, sys.executable, "-m", "netspot", "run", "-d", "lo", "-p", "50ms", "-s", "TRAFFIC", "-v"]
+    files = ["--counters", str(counts), "--report", str(report)]
+    with subprocess.Popen([*command, *files], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout
+        for number in numbers:
+            for _ in range(3):
+                assert process.stdout.readline()
+            process.send_signal(number)
+        process.stdout.read()
+    assert process.returncode == 0
+    assert len(counts.read_text().splitlines()) > 3 and report.read_text().rstrip().endswith("</html>")
+
+
 def test_the_figures_of_a_capture_are_whole_at_its_end(capture: Path) -> None:
     service = Service(load(None), open_source(str(capture)))
     service.run()
