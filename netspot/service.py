@@ -36,6 +36,7 @@ from netspot.notify import Systemd
 from netspot.packets import PacketBatch, nothing
 from netspot.pipeline import Watching, same_watching, watching
 from netspot.record import replace
+from netspot.snapshot import Board
 
 if TYPE_CHECKING:
     from netspot.observe import Observer
@@ -125,11 +126,20 @@ class Service:
         if not isinstance(self.source, Paused):
             self.source.close()
             self.source = Paused(self.source.series)
+            self._tell()
 
     def resume(self) -> None:
         """Raises SourceError."""
         if isinstance(self.source, Paused):
             self.source = self._open_source(self.config)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Show what was asked for before it is answered: the next window may be an hour away."""
+        self.exporters.write(self.health.now(time.time_ns()))
+        for observer in self.observers:
+            if isinstance(observer, Board):
+                observer.tell(self.health.figures)
 
     def relearn(self, names: Iterable[str], reason: str) -> None:
         self._pending += self.analyzer.relearn(names, time.time_ns(), reason)

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from netspot import state
+from netspot.config import MqttConfig
 from netspot.errors import ConfigError
+from netspot.fleet import Fleet
 from tests.broker import broker, free_port, listening, needs_mosquitto, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to capture")
@@ -241,13 +243,23 @@ def test_while_it_is_stopped_it_learns_nothing(tmp_path: Path) -> None:
     with served(tmp_path) as service:
         steady(service, 10)
         told_to(service, "/api/run", action="stop")
-        wait_for(lambda: service.status()["phase"] == "stopped", 5, "stopped")
         learned, windows = service.status()["learned"], service.status()["windows"]
         wait_for(lambda: service.status()["windows"] > windows + 5, 5, "windows go on")
         assert service.status()["learned"] <= learned + 1
         told_to(service, "/api/run", action="start")
-        wait_for(lambda: service.status()["phase"] == "learning", 5, "learning again")
         steady(service, learned + 3)
+
+
+@needs_mosquitto
+def test_what_was_asked_for_shows_before_it_is_answered(tmp_path: Path) -> None:
+    slow = CONFIG.replace("period: 100ms", "period: 5s")
+    with broker(tmp_path) as server, served(tmp_path, slow, server.port) as service:
+        wait_for(lambda: service.status()["mqtt"].get("connected"), 10, "a connection")
+        with Fleet(MqttConfig(host="127.0.0.1", port=server.port)) as fleet:
+            for action, phase in (("stop", "stopped"), ("start", "learning")):
+                told_to(service, "/api/run", action=action)
+                assert service.status()["phase"] == phase
+                wait_for(lambda phase=phase: fleet.nodes["test"].health.get("phase") == phase, 1, f"{phase} over MQTT")
 
 
 def test_a_reload_ends_what_was_open(tmp_path: Path) -> None:
