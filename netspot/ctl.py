@@ -418,7 +418,7 @@ def connect(args: argparse.Namespace) -> Peer:
     """The netspot that the arguments name."""
     if args.mqtt is None:
         return Http(args.url, args.socket, args.ca, lambda: find_token(args.token_file))
-    return Mqtt(_broker(args), args.node)
+    return Mqtt(_broker(args), args.node, args.command)
 
 
 def _broker(args: argparse.Namespace) -> MqttConfig:

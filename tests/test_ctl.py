@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from netspot import ctl
-from netspot.client import broker
+from netspot.client import Mqtt, broker
 from netspot.errors import ConfigError
 from netspot.events import Health
 from tests.broker import broker as mosquitto
@@ -225,6 +225,21 @@ def test_it_starts_without_the_heavy_parts():
     heavy = "('numpy', 'bottle', 'paho', 'yaml')"
     code = f"import sys, netspot.ctl; netspot.ctl.parser(); print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_one_statistic_and_what_is_not_possible_over_mqtt(capsys, monkeypatch):
+    known = {"R_SYN": {"value": 0.25, "unit": "1", "help": "share of SYN"}, "R_ACK": {"unit": "1", "help": "of ACK"}}
+    monkeypatch.setattr(Mqtt, "command", lambda peer, name, args: known)
+    assert ctl.main(["--mqtt", "pi", "stats", "R_SYN"]) == 0
+    out = capsys.readouterr().out
+    assert "0.25" in out and "share of SYN" in out and "R_ACK" not in out
+    for command, says in (
+        (["watch"], "netspotctl: watch: not possible over MQTT; use --url or --socket\n"),
+        (["incidents", "7"], "netspotctl: incidents: not possible over MQTT; use --url or --socket\n"),
+        (["stats", "R_XYZ"], "netspotctl: there is no statistic 'R_XYZ'; there are: R_SYN, R_ACK\n"),
+    ):
+        assert ctl.main(["--mqtt", "pi", *command]) == 1
+        assert capsys.readouterr().err == says
 
 
 @needs_mosquitto
