@@ -192,11 +192,13 @@ def config(peer: Peer, args: argparse.Namespace) -> int:
         print(json.dumps(data, indent=None if args.json else 2))
         return 0
     changes: dict[str, Any] = {}
-    for pair in args.pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{pair}: must be KEY=VALUE, as in spot.q=1e-5")
-        _put(changes, key.split("."), _value(text))
+    words = iter(args.pairs)
+    for word in words:
+        key, equals, text = word.partition("=")
+        value = text if equals else next(words, None)
+        if value is None or not key:
+            raise ConfigError(f"{word}: must be KEY=VALUE or KEY VALUE, as in spot.q=1e-5")
+        _put(changes, key.split("."), _value(value))
     return _did(peer.command("config", {"set": changes, "save": args.save}), args)
 
 
@@ -379,7 +381,7 @@ def _config_arguments(sub: argparse.ArgumentParser) -> None:
     get = actions.add_parser("get", help="show the configuration in force, or one setting of it")
     get.add_argument("key", metavar="KEY", nargs="?", help="a setting, as in spot.q")
     put = actions.add_parser("set", help="change settings: all of them or, if one cannot be, none")
-    put.add_argument("pairs", metavar="KEY=VALUE", nargs="+", help="as in spot.q=1e-5")
+    put.add_argument("pairs", metavar="KEY=VALUE", nargs="+", help="or KEY VALUE, as in spot.q=1e-5")
     put.add_argument("--save", action="store_true", help="write them back to the configuration file too")
     _where(get, default=False)
     _where(put, default=False)

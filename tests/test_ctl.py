@@ -135,13 +135,20 @@ def test_config(run, served):
     assert run("config", "set", "spot.q=1e-6", "analyzer.period=2s")[0] == 0
     assert served.feed.settings["spot"] == {"q": 1e-6}
     assert run("config", "get", "spot.q")[1] == "1e-06\n"
+    assert run("config", "set", "--save", "spot.q", "1e-7", "analyzer.stats=a=b", "analyzer.period", "1s")[0] == 0
+    assert served.feed.settings["spot"] == {"q": 1e-7}
+    assert served.feed.settings["analyzer"] == {"stats": "a=b", "period": "1s"}
     for arguments, status in (
         (("get", "spot.x"), 2),
         (("set", "spot.q"), 2),
         (("set", "a=1", "a.b=2"), 2),
         (("set", "no=1"), 1),
+        (("set", "spot.q=1e-6", "spot.level"), 2),
+        (("set", "spot.q", "=", "1e-6"), 2),
+        (("set", "=1"), 2),
     ):
         assert run("config", *arguments)[0] == status
+    assert "spot.q: must be KEY=VALUE or KEY VALUE, as in" in run("config", "set", "spot.q")[2]
 
 
 def test_devices_and_token(run, served):
