@@ -15,7 +15,7 @@ import netspot
 from netspot.config import Config
 from netspot.errors import ConfigError
 from netspot.lean import prepare
-from netspot.terminal import INTERRUPTED, ended
+from netspot.terminal import INTERRUPTED, Arguments, ended
 
 OF_FILES = ("miner.home_nets",)  # what of the miner's options counts for a capture file too
 DEFAULT_FILE = Path("/etc/netspot/netspot.yaml")
@@ -32,7 +32,7 @@ answer (ha-remove only); 130 interrupted before it began; 141 whoever read its o
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of ``netspot``; man page and completion are made from them too."""
-    top = argparse.ArgumentParser(
+    top = Arguments(
         "netspot",
         description="Watches a network and tells what left its normal range, without being told what normal is.",
         epilog=EPILOG,

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import netspot
 from netspot.client import STATE_DIR, Http, Mqtt, Peer, broker, find_token
 from netspot.errors import ConfigError
-from netspot.terminal import ended, fitted
+from netspot.terminal import Arguments, ended, fitted
 
 if TYPE_CHECKING:
     from netspot.config import MqttConfig
@@ -311,7 +311,7 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of ``netspotctl``; man page and completion are made from them too."""
-    top = argparse.ArgumentParser(
+    top = Arguments(
         "netspotctl",
         description="Looks at a running netspot and tells it what to do.",
         epilog=EPILOG,

@@ -174,6 +174,17 @@ def test_a_mistake_is_told_in_one_line_with_what_is_accepted(args: list[str], sa
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("args", [["run", "-x"], ["run", "eth0"], ["serve", "--device", "eth0"], ["check", "-v"]])
+def test_an_unknown_argument_is_told_with_the_usage_of_its_command(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(args)
+    says = capsys.readouterr().err
+    assert says.startswith(f"usage: netspot {args[0]} ")
+    assert says.endswith(f"\nnetspot {args[0]}: error: unrecognized arguments: {' '.join(args[1:])}\n")
+
+
 def test_a_broker_that_is_away_is_told_once() -> None:
     done = netspot("ha-remove", "--exporter.mqtt.host", "127.0.0.1", "--exporter.mqtt.port", "1")
     assert done.returncode == 3 and done.stderr.count(b"nothing listens") == 1

@@ -196,6 +196,14 @@ def test_mistakes_are_told(arguments, status, words, capsys):
     assert words in shown and shown.startswith("netspotctl: ") and shown.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["status", "mute R_SYN", "config get"])
+def test_an_unknown_argument_is_told_with_the_usage_of_its_command(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        ctl.main([*command.split(), "-x"])
+    says, command = capsys.readouterr().err, command.removesuffix(" R_SYN")
+    assert says.startswith(f"usage: netspotctl {command} ") and f"\nnetspotctl {command}: error: unrecog" in says
+
+
 def test_a_broker_address():
     config = broker("mqtts://me%40home@broker.lan:8884", "net", "/ca.pem", None)
     assert (config.host, config.port, config.username, config.tls, config.ca) == (
