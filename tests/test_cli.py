@@ -238,6 +238,21 @@ def test_check_tells_mistakes_in_expressions_rules_and_filters_with_the_rest(tmp
         assert all(word in line for word in words)
 
 
+def test_check_tells_every_mistake_inside_one_statistic(tmp_path: Path) -> None:
+    path = tmp_path / "netspot.yaml"
+    path.write_text(
+        "stats:\n"
+        "  A:\n    value: SYNN / TCPP\n    range: [-5, 3]\n    transform: log1p\n"
+        "  B:\n    value: ARPP\n    range: [5, 3]\n    unitt: x\n    transform: log\n"
+        "  C:\n    unitt: x\n"
+    )
+    done = netspot("check", str(path))
+    told = done.stderr.decode().removeprefix("netspot: ").splitlines()
+    assert [line.removeprefix(f"{path}:").split(": ")[0] for line in told] == "3 3 4 7 8 9 10 11 12".split()
+    words = ("SYN?", "TCP?", "log1p takes", "ARP?", "greater", "unit?", "log1p?", "value is missing", "unit?")
+    assert all(word in line for word, line in zip(words, told, strict=True)), told
+
+
 def test_a_filter_that_only_another_link_has_is_no_mistake(tmp_path: Path) -> None:
     path = tmp_path / "netspot.yaml"
     path.write_text('miner: {filter: "wlan type mgt"}\n')
