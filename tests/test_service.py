@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -231,9 +232,9 @@ def test_a_change_over_the_api_is_kept_if_asked_for(tmp_path: Path) -> None:
         assert service.get("/api/config")["analyzer"]["clear_after"] == 7
 
 
-def told_to(service: Served, path: str, **body: object) -> None:
+def told_to(service: Served, path: str, folder: str = "state", **body: object) -> None:
     """Post a change, with the token of the service."""
-    token = (service.file.parent / "state" / "token").read_text().strip()
+    token = (service.file.parent / folder / "token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     url = f"http://127.0.0.1:{service.web_port}{path}"
     urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=5).close()
@@ -298,6 +299,21 @@ def test_a_service_goes_on_when_nothing_reads_what_it_prints(tmp_path: Path) -> 
         wait_for(lambda: service.status()["windows"] > before + 3, 5, "windows go on")
         assert service.errors.count("exporter console: ") == 1
         assert service.end() == 0
+
+
+def test_a_folder_that_moves_takes_its_token_along(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "token").write_text("a token of its own\n")
+    with served(tmp_path) as service:
+        for moves, folder in enumerate(("new", "own"), 1):
+            service.file.write_text(service.text.replace(f"{tmp_path}/state", f"{tmp_path}/{folder}"))
+            service.process.send_signal(signal.SIGHUP)
+            wait_for(lambda moves=moves: service.errors.count("read again") == moves, 5, "the move")
+            told_to(service, "/api/mute", folder, stat="all", seconds=60)
+            if folder == "new":
+                told_to(service, "/api/mute", "state", stat="all", seconds=60)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            told_to(service, "/api/mute", "new", stat="all", seconds=60)
 
 
 def test_a_folder_that_cannot_be_had_is_no_change(tmp_path: Path) -> None:
