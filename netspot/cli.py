@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 import netspot
 from netspot.config import Config
 from netspot.errors import ConfigError
 from netspot.lean import prepare
-from netspot.terminal import ended, leave
+from netspot.terminal import INTERRUPTED, Arguments, ended
 
 OF_FILES = ("miner.home_nets",)  # what of the miner's options counts for a capture file too
 DEFAULT_FILE = Path("/etc/netspot/netspot.yaml")
@@ -24,15 +24,15 @@ Any option of the configuration file may be given as --section.name VALUE, for e
   netspot run --miner.device eth0 --spot.q 1e-5 --exporter.mqtt.host 192.168.1.2
 `netspot defaults` prints them all with their meaning.
 
-exit status: 0 all went well, or Ctrl-C ended it; 1 interrupted before it began, or its output cannot be written;
-2 wrong arguments, configuration, device or file; 3 the capture file was cut in the middle, all whole packets before
-were counted, or the broker does not answer (ha-remove only); 141 whoever read its output has left.
+exit status: 0 all went well, or Ctrl-C ended it; 1 its output cannot be written; 2 wrong arguments, configuration,
+device or file; 3 the capture file was cut in the middle, all whole packets before were counted, or the broker does not
+answer (ha-remove only); 130 interrupted before it began; 141 whoever read its output has left.
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of ``netspot``; man page and completion are made from them too."""
-    top = argparse.ArgumentParser(
+    top = Arguments(
         "netspot",
         description="Watches a network and tells what left its normal range, without being told what normal is.",
         epilog=EPILOG,
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _log_to_stderr()
         return COMMANDS[args.command](args, options)
 
-    return ended("netspot", command, interrupted=1)
+    return ended("netspot", command, interrupted=INTERRUPTED)
 
 
 def split_options(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -299,12 +299,3 @@ COMMANDS = {
     "check": _check,
     "ha-remove": _ha_remove,
 }
-
-
-def program() -> NoReturn:
-    """The script ``netspot``."""
-    leave(main())
-
-
-if __name__ == "__main__":
-    program()

@@ -147,18 +147,25 @@ def find_token(file: str | None) -> str:
 class Mqtt:
     """One netspot behind a broker: what its retained messages tell, and the commands that it obeys."""
 
-    def __init__(self, broker: MqttConfig, node: str | None) -> None:
-        self._broker, self._node = broker, node
+    def __init__(self, broker: MqttConfig, node: str | None, wanted: str) -> None:
+        """``wanted``: what the user calls that which is asked for."""
+        self._broker, self._node, self._wanted = broker, node, wanted
 
     def get(self, path: str) -> Any:
         if path == "status":
             return self._status()
-        if path not in ("stats", "devices", "config"):
-            raise Refused(f"{path.partition('?')[0]} cannot be asked for over MQTT; use --url or --socket")
-        data = self.command(path, {})
-        if path == "stats" and isinstance(data, dict) and "stats" not in data:
-            return {"stats": [{"stat": name, **entry} for name, entry in data.items()]}
+        kind, _, name = path.partition("/")
+        if kind not in ("stats", "devices", "config"):
+            raise Refused(f"{self._wanted}: not possible over MQTT; use --url or --socket")
+        data = self.command(kind, {})
+        if kind == "stats" and isinstance(data, dict) and "stats" not in data:
+            return self._stat(unquote(name), data) if name else {"stats": [self._stat(name, data) for name in data]}
         return {"devices": data} if isinstance(data, list) else data
+
+    def _stat(self, name: str, stats: Mapping[str, Any]) -> Any:
+        if name not in stats:
+            raise Refused(f"there is no statistic {name!r}; there are: {', '.join(stats)}")
+        return {"stat": name, **stats[name]}
 
     def _status(self) -> Any:
         from netspot import fleet

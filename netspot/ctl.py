@@ -11,13 +11,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import netspot
 from netspot.client import STATE_DIR, Http, Mqtt, Peer, broker, find_token
 from netspot.errors import ConfigError
-from netspot.terminal import ended, fitted, leave
+from netspot.terminal import Arguments, ended, fitted
 
 if TYPE_CHECKING:
     from netspot.config import MqttConfig
@@ -192,11 +192,13 @@ def config(peer: Peer, args: argparse.Namespace) -> int:
         print(json.dumps(data, indent=None if args.json else 2))
         return 0
     changes: dict[str, Any] = {}
-    for pair in args.pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{pair}: must be KEY=VALUE, as in spot.q=1e-5")
-        _put(changes, key.split("."), _value(text))
+    words = iter(args.pairs)
+    for word in words:
+        key, equals, text = word.partition("=")
+        value = text if equals else next(words, None)
+        if value is None or not key:
+            raise ConfigError(f"{word}: must be KEY=VALUE or KEY VALUE, as in spot.q=1e-5")
+        _put(changes, key.split("."), _value(value))
     return _did(peer.command("config", {"set": changes, "save": args.save}), args)
 
 
@@ -309,7 +311,7 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of ``netspotctl``; man page and completion are made from them too."""
-    top = argparse.ArgumentParser(
+    top = Arguments(
         "netspotctl",
         description="Looks at a running netspot and tells it what to do.",
         epilog=EPILOG,
@@ -379,7 +381,7 @@ def _config_arguments(sub: argparse.ArgumentParser) -> None:
     get = actions.add_parser("get", help="show the configuration in force, or one setting of it")
     get.add_argument("key", metavar="KEY", nargs="?", help="a setting, as in spot.q")
     put = actions.add_parser("set", help="change settings: all of them or, if one cannot be, none")
-    put.add_argument("pairs", metavar="KEY=VALUE", nargs="+", help="as in spot.q=1e-5")
+    put.add_argument("pairs", metavar="KEY=VALUE", nargs="+", help="or KEY VALUE, as in spot.q=1e-5")
     put.add_argument("--save", action="store_true", help="write them back to the configuration file too")
     _where(get, default=False)
     _where(put, default=False)
@@ -418,7 +420,7 @@ def connect(args: argparse.Namespace) -> Peer:
     """The netspot that the arguments name."""
     if args.mqtt is None:
         return Http(args.url, args.socket, args.ca, lambda: find_token(args.token_file))
-    return Mqtt(_broker(args), args.node)
+    return Mqtt(_broker(args), args.node, args.command)
 
 
 def _broker(args: argparse.Namespace) -> MqttConfig:
@@ -440,10 +442,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ended("netspotctl", command, interrupted=0)
 
 
-def program() -> NoReturn:
-    """The script ``netspotctl``."""
-    leave(main())
-
-
 if __name__ == "__main__":
-    program()
+    sys.exit(main())

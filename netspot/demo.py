@@ -281,11 +281,14 @@ def demo(seed: int, stay: bool, keep: str | None, options: Sequence[tuple[str, s
     from netspot.miner.decode import PRIVATE
     from netspot.page import Page
     from netspot.service import Service
+    from netspot.web.listen import open_socket
 
     mqtt = [("exporter.mqtt.host", "127.0.0.1")] if answers(1883) else []
     own = [("node", "demo"), ("exporter.mqtt.homeassistant.discovery", "off"), *mqtt]
     config = load(None, overrides=[*own, *options])
     broker = config.exporter.mqtt.host
+    if config.web.listen:
+        open_socket(config.web.listen).close()  # a service that is there already is told before all the work
     page, board = Page(), Scoreboard()
     with tempfile.TemporaryDirectory(prefix="netspot-demo-") as folder:
         path = Path(keep) if keep else Path(folder) / "demo.pcap"

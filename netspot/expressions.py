@@ -28,6 +28,7 @@ from netspot.packets import ACK, FIN, PSH, RST, SYN, URG, Bools, PacketBatch
 
 TOKENS = 400  # of one expression
 DEPTH = 50  # parentheses and signs inside one another
+COMPLAINTS = 10  # about names in one expression
 
 Mask = Callable[[PacketBatch], Bools]
 Column = Callable[[PacketBatch], NDArray[Any]]
@@ -155,16 +156,23 @@ class _Parser:
 
     def __init__(self, text: str, where: str, counters: Collection[str] = ()) -> None:
         self._text, self._where, self._counters = text, where, counters
+        self._complaints: list[str] = []
         self.tokens = self._tokens()
         self.needs: dict[str, None] = {}
         self._next = self._depth = 0
 
     def fail(self, token: Token, complaint: str) -> NoReturn:
-        raise ConfigError(f"{self._where}: {self._text!r}, column {token.column}: {complaint}")
+        self._complain(token, complaint)
+        raise ConfigError("\n".join(self._complaints))
+
+    def _complain(self, token: Token, complaint: str) -> None:
+        self._complaints.append(f"{self._where}: {self._text!r}, column {token.column}: {complaint}")
 
     def end(self) -> None:
         if self._token.kind != "end":
             self.fail(self._token, f"{self._token.text!r} is one thing too many")
+        if self._complaints:
+            raise ConfigError("\n".join(self._complaints))
 
     # Conditions -------------------------------------------------------------------------------------------------
 
@@ -320,11 +328,13 @@ class _Parser:
         elif token.kind == "number":
             number = float(int(token.text, 0)) if token.text[:2] in ("0x", "0X") else float(token.text)
             formula = lambda counts: number  # noqa: E731
-        elif token.kind == "name" and token.text in self._counters:
+        else:
+            if token.kind != "name" or token.text not in self._counters:
+                goes_on = token.kind == "name" and len(self._complaints) < COMPLAINTS
+                tell = self._complain if goes_on else self.fail
+                tell(token, f"{_shown(token)} is no counter; {_nearest(token.text, self._counters)}")
             self.needs[token.text] = None
             formula = operator.itemgetter(token.text)
-        else:
-            self.fail(token, f"{_shown(token)} is no counter; {_nearest(token.text, self._counters)}")
         self._depth -= 1
         return formula
 

@@ -61,12 +61,19 @@ class HealthCheck:
         if time.monotonic() - self._cpu[0] < MEASURE_EVERY_S and not self.last:
             return list(events)  # a capture's windows pass quicker than the figures matter
         self.figures = self._measure(packets / window.seconds if window.seconds else 0.0)
-        phase = self.figures["phase"]
         every_ns = min(TELL_EVERY_NS, int(self._service.config.exporter.mqtt.health_every_s * 1e9))
-        if phase == self._told_phase and 0 <= window.end_ns - self._told_at_ns < every_ns:
+        if self.figures["phase"] == self._told_phase and 0 <= window.end_ns - self._told_at_ns < every_ns:
             return list(events)
-        self._told_at_ns, self._told_phase = window.end_ns, phase
-        return [*events, Health(window.end_ns, self.figures)]
+        return [*events, self._told(window.end_ns)]
+
+    def now(self, time_ns: int) -> Health:
+        """What is so between two windows, when capture has been stopped or started."""
+        self.figures = self._measure(0.0)
+        return self._told(time_ns)
+
+    def _told(self, time_ns: int) -> Health:
+        self._told_at_ns, self._told_phase = time_ns, self.figures["phase"]
+        return Health(time_ns, self.figures)
 
     def _measure(self, packets_per_s: float) -> Mapping[str, Any]:
         service = self._service

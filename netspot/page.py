@@ -37,6 +37,7 @@ class Page:
 
     def __init__(self) -> None:
         self._config: WebConfig | None = None
+        self._folder: str | None = None  # of the token
         self._board: Board | None = None
         self._server: Any = None
 
@@ -46,6 +47,11 @@ class Page:
         if self._board is None or self._board.info != about:
             self._board = Board(about)
         board = self._board
+        if self._server is not None and service.config.state.dir != self._folder:
+            from netspot.web.access import ensure_token
+
+            self._server.app.token = ensure_token(service.config.state.dir, self._server.app.token)
+        self._folder = service.config.state.dir
         if service.config.web != self._config:
             self.close()
             self._config = service.config.web

@@ -80,12 +80,12 @@ def _known(config: Config, mistakes: list[str]) -> tuple[dict[str, Stat], dict[s
 
 
 def _attempt(config: Config, mistakes: list[str], call: Callable[..., T], *args: Any) -> T | None:
-    """What ``call`` returns; None, and a mistake more, where it raises an error, whose first word is an option."""
+    """What ``call`` returns; None, and a mistake more for each line of an error, whose first word is an option."""
     try:
         return call(*args)
     except NetspotError as error:
-        path = re.split("[ :]", str(error), maxsplit=1)[0]
-        mistakes.append(located(place(config, path), str(error)))
+        texts = str(error).splitlines()
+        mistakes += [located(place(config, re.split("[ :]", text, maxsplit=1)[0]), text) for text in texts]
         return None
 
 

@@ -36,6 +36,7 @@ from netspot.notify import Systemd
 from netspot.packets import PacketBatch, nothing
 from netspot.pipeline import Watching, same_watching, watching
 from netspot.record import replace
+from netspot.snapshot import Board
 
 if TYPE_CHECKING:
     from netspot.observe import Observer
@@ -125,11 +126,20 @@ class Service:
         if not isinstance(self.source, Paused):
             self.source.close()
             self.source = Paused(self.source.series)
+            self._tell()
 
     def resume(self) -> None:
         """Raises SourceError."""
         if isinstance(self.source, Paused):
             self.source = self._open_source(self.config)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Show what was asked for before it is answered: the next window may be an hour away."""
+        self.exporters.write(self.health.now(time.time_ns()))
+        for observer in self.observers:
+            if isinstance(observer, Board):
+                observer.tell(self.health.figures)
 
     def relearn(self, names: Iterable[str], reason: str) -> None:
         self._pending += self.analyzer.relearn(names, time.time_ns(), reason)
@@ -306,8 +316,10 @@ class Service:
         stack.callback(self._save, wait=True)
         stack.callback(self._end_incidents)
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
-        if self._reread is not None:  # else a lost terminal ends the run
+        if self._reread is not None:
             handlers[signal.SIGHUP] = self._ask_reload
+        elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            handlers[signal.SIGHUP] = self.stop  # the terminal is lost
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 stack.callback(signal.signal, number, signal.signal(number, lambda *_, call=handler: call()))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspot.events import Alarm, Event, Incident, Sample, Window, message
-from netspot.record import Record
+from netspot.record import Record, replace
 
 ALARMS = 200  # kept for the page and the API; older ones are in the exporters' files
 INCIDENTS = 100
@@ -216,6 +216,10 @@ class Board:
             health=health,
         )
         return self.current
+
+    def tell(self, health: Mapping[str, Any]) -> None:
+        """Publish ``health`` alone, between two windows; only the main loop calls this."""
+        self.current = replace(self.current, health=health)
 
     def _note(self, events: Iterable[Event], seq: int, counts: Mapping[str, int]) -> Mapping[str, int]:
         for event in events:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from netspot.errors import NetspotError
+
+INTERRUPTED = 128 + signal.SIGINT  # the exit status, as of a shell
+
+
+class Arguments(argparse.ArgumentParser):
+    """One that tells itself what it does not know: argparse has the outermost tell it, with a usage that hides it."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 def ended(name: str, command: Callable[[], int], interrupted: int) -> int:

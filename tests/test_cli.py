@@ -7,14 +7,17 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from netspot import cli
 from netspot.config import load
 from netspot.events import Window
 from netspot.observe import Progress
@@ -23,6 +26,8 @@ from netspot.service import Service, open_source
 from tests import frames as f
 
 T0 = 1_700_000_000 * 10**9
+ENTRIES = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["scripts"].values()
+SCRIPTS = [f"from {entry.replace(':', ' import ')} as command; command()" for entry in ENTRIES]
 
 
 def netspot(*args: str, stdin: bytes | None = None, timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
@@ -169,6 +174,17 @@ def test_a_mistake_is_told_in_one_line_with_what_is_accepted(args: list[str], sa
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("args", [["run", "-x"], ["run", "eth0"], ["serve", "--device", "eth0"], ["check", "-v"]])
+def test_an_unknown_argument_is_told_with_the_usage_of_its_command(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(args)
+    says = capsys.readouterr().err
+    assert says.startswith(f"usage: netspot {args[0]} ")
+    assert says.endswith(f"\nnetspot {args[0]}: error: unrecognized arguments: {' '.join(args[1:])}\n")
+
+
 def test_a_broker_that_is_away_is_told_once() -> None:
     done = netspot("ha-remove", "--exporter.mqtt.host", "127.0.0.1", "--exporter.mqtt.port", "1")
     assert done.returncode == 3 and done.stderr.count(b"nothing listens") == 1
@@ -222,6 +238,21 @@ def test_check_tells_mistakes_in_expressions_rules_and_filters_with_the_rest(tmp
         assert all(word in line for word in words)
 
 
+def test_check_tells_every_mistake_inside_one_statistic(tmp_path: Path) -> None:
+    path = tmp_path / "netspot.yaml"
+    path.write_text(
+        "stats:\n"
+        "  A:\n    value: SYNN / TCPP\n    range: [-5, 3]\n    transform: log1p\n"
+        "  B:\n    value: ARPP\n    range: [5, 3]\n    unitt: x\n    transform: log\n"
+        "  C:\n    unitt: x\n"
+    )
+    done = netspot("check", str(path))
+    told = done.stderr.decode().removeprefix("netspot: ").splitlines()
+    assert [line.removeprefix(f"{path}:").split(": ")[0] for line in told] == "3 3 4 7 8 9 10 11 12".split()
+    words = ("SYN?", "TCP?", "log1p takes", "ARP?", "greater", "unit?", "log1p?", "value is missing", "unit?")
+    assert all(word in line for word, line in zip(words, told, strict=True)), told
+
+
 def test_a_filter_that_only_another_link_has_is_no_mistake(tmp_path: Path) -> None:
     path = tmp_path / "netspot.yaml"
     path.write_text('miner: {filter: "wlan type mgt"}\n')
@@ -269,10 +300,59 @@ def test_watching_an_interface_ends_when_the_reader_leaves() -> None:
     assert (done.returncode, done.stderr, done.stdout.count(b"\n")) == (141, b"", 1)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to capture")
+@pytest.mark.parametrize(
+    ("begin", "numbers"),
+    [([], [signal.SIGTERM]), ([], [signal.SIGHUP]), (["nohup"], [signal.SIGHUP, signal.SIGTERM])],
+    ids=["ended", "terminal lost", "terminal lost, under nohup"],
+)
+def test_a_run_that_is_ended_leaves_its_files_whole(
+    begin: list[str], numbers: list[signal.Signals], tmp_path: Path
+) -> None:
+    counts, report = tmp_path / "counts.csv", tmp_path / "report.html"
+    command = [*begin, sys.executable, "-m", "netspot", "run", "-d", "lo", "-p", "50ms", "-s", "TRAFFIC", "-v"]
+    files = ["--counters", str(counts), "--report", str(report)]
+    with subprocess.Popen([*command, *files], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout
+        for number in numbers:
+            for _ in range(3):
+                assert process.stdout.readline()
+            process.send_signal(number)
+        process.stdout.read()
+    assert process.returncode == 0
+    assert len(counts.read_text().splitlines()) > 3 and report.read_text().rstrip().endswith("</html>")
+
+
 def test_the_figures_of_a_capture_are_whole_at_its_end(capture: Path) -> None:
     service = Service(load(None), open_source(str(capture)))
     service.run()
     assert service.health.figures["captured"] == 20
+
+
+@pytest.mark.parametrize("start", [*SCRIPTS, "import runpy; runpy.run_module('netspot', run_name='__main__')"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_an_interrupt_while_modules_are_loaded_needs_no_words(start: str, ignored: bool) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'netspot.errors':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.argv = ['command', '--version']\n"
+    )
+    if ignored:  # as a shell has it for what runs in the background
+        code = code.replace("\n", "\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n", 1)
+    done = subprocess.run([sys.executable, "-c", code + start], capture_output=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0 if ignored else -signal.SIGINT, b"")
+
+
+def test_an_interrupt_before_a_run_has_begun_is_an_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "run", interrupted)
+    assert cli.main(["run"]) == 130
 
 
 def test_an_interrupted_run_tells_each_window_once(capture: Path) -> None:

@@ -296,8 +296,9 @@ def test_files_that_cannot_be_read(folder):
     (folder / "conf.d/a.yaml").mkdir()
     (folder / "conf.d/b.yaml").symlink_to("b.yaml")
     text = errors(folder)
-    assert "a.yaml: cannot be read: Is a directory" in text
-    assert "b.yaml: cannot be read: Too many levels of symbolic links" in text
+    named = f"{folder}/netspot.yaml:1: include = {folder}/conf.d"
+    assert f"{named}/a.yaml: is a folder; name files, as in {folder}/conf.d/a.yaml/*.yaml" in text
+    assert f"{named}/b.yaml: cannot be read: Too many levels of symbolic links" in text
     for name in ("missing.yaml", "a\0b", ""):
         with pytest.raises(ConfigError, match="cannot be read"):
             c.load(name and folder / name)

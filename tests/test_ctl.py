@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from netspot import ctl
-from netspot.client import broker
+from netspot.client import Mqtt, broker
 from netspot.errors import ConfigError
 from netspot.events import Health
 from tests.broker import broker as mosquitto
@@ -135,13 +135,20 @@ def test_config(run, served):
     assert run("config", "set", "spot.q=1e-6", "analyzer.period=2s")[0] == 0
     assert served.feed.settings["spot"] == {"q": 1e-6}
     assert run("config", "get", "spot.q")[1] == "1e-06\n"
+    assert run("config", "set", "--save", "spot.q", "1e-7", "analyzer.stats=a=b", "analyzer.period", "1s")[0] == 0
+    assert served.feed.settings["spot"] == {"q": 1e-7}
+    assert served.feed.settings["analyzer"] == {"stats": "a=b", "period": "1s"}
     for arguments, status in (
         (("get", "spot.x"), 2),
         (("set", "spot.q"), 2),
         (("set", "a=1", "a.b=2"), 2),
         (("set", "no=1"), 1),
+        (("set", "spot.q=1e-6", "spot.level"), 2),
+        (("set", "spot.q", "=", "1e-6"), 2),
+        (("set", "=1"), 2),
     ):
         assert run("config", *arguments)[0] == status
+    assert "spot.q: must be KEY=VALUE or KEY VALUE, as in" in run("config", "set", "spot.q")[2]
 
 
 def test_devices_and_token(run, served):
@@ -189,6 +196,14 @@ def test_mistakes_are_told(arguments, status, words, capsys):
     assert words in shown and shown.startswith("netspotctl: ") and shown.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["status", "mute R_SYN", "config get"])
+def test_an_unknown_argument_is_told_with_the_usage_of_its_command(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        ctl.main([*command.split(), "-x"])
+    says, command = capsys.readouterr().err, command.removesuffix(" R_SYN")
+    assert says.startswith(f"usage: netspotctl {command} ") and f"\nnetspotctl {command}: error: unrecog" in says
+
+
 def test_a_broker_address():
     config = broker("mqtts://me%40home@broker.lan:8884", "net", "/ca.pem", None)
     assert (config.host, config.port, config.username, config.tls, config.ca) == (
@@ -225,6 +240,21 @@ def test_it_starts_without_the_heavy_parts():
     heavy = "('numpy', 'bottle', 'paho', 'yaml')"
     code = f"import sys, netspot.ctl; netspot.ctl.parser(); print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_one_statistic_and_what_is_not_possible_over_mqtt(capsys, monkeypatch):
+    known = {"R_SYN": {"value": 0.25, "unit": "1", "help": "share of SYN"}, "R_ACK": {"unit": "1", "help": "of ACK"}}
+    monkeypatch.setattr(Mqtt, "command", lambda peer, name, args: known)
+    assert ctl.main(["--mqtt", "pi", "stats", "R_SYN"]) == 0
+    out = capsys.readouterr().out
+    assert "0.25" in out and "share of SYN" in out and "R_ACK" not in out
+    for command, says in (
+        (["watch"], "netspotctl: watch: not possible over MQTT; use --url or --socket\n"),
+        (["incidents", "7"], "netspotctl: incidents: not possible over MQTT; use --url or --socket\n"),
+        (["stats", "R_XYZ"], "netspotctl: there is no statistic 'R_XYZ'; there are: R_SYN, R_ACK\n"),
+    ):
+        assert ctl.main(["--mqtt", "pi", *command]) == 1
+        assert capsys.readouterr().err == says
 
 
 @needs_mosquitto

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from netspot import plugins
 from netspot.analyzer.stats import Stat, known, own
 from netspot.errors import ConfigError
-from netspot.expressions import COLUMNS, CONDITIONS, arithmetic, condition
+from netspot.expressions import COLUMNS, COMPLAINTS, CONDITIONS, arithmetic, condition
 from netspot.miner import counters
 from netspot.miner.counters import Counter
 from netspot.packets import ACK, RST, SYN, PacketBatch
@@ -251,3 +251,9 @@ def test_a_bad_extension_is_left_out(offered: dict[str, Any], offer: Any, caplog
     offered["netspot.counters"] = offer
     assert counters.known({}) == counters.COUNTERS and len(caplog.records) == 1
     assert isinstance(counters.known({})["TCP"], Counter)
+
+
+def test_a_flood_of_wrong_names_is_told_in_part() -> None:
+    with pytest.raises(ConfigError) as caught:
+        arithmetic(" + ".join(f"N{i}" for i in range(150)), "stats.S.value", {"SYN"})
+    assert len(str(caught.value).splitlines()) == COMPLAINTS + 1

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ from typing import Any
 import pytest
 
 from netspot import state
+from netspot.config import MqttConfig
 from netspot.errors import ConfigError
+from netspot.fleet import Fleet
 from tests.broker import broker, free_port, listening, needs_mosquitto, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to capture")
@@ -229,9 +232,9 @@ def test_a_change_over_the_api_is_kept_if_asked_for(tmp_path: Path) -> None:
         assert service.get("/api/config")["analyzer"]["clear_after"] == 7
 
 
-def told_to(service: Served, path: str, **body: object) -> None:
+def told_to(service: Served, path: str, folder: str = "state", **body: object) -> None:
     """Post a change, with the token of the service."""
-    token = (service.file.parent / "state" / "token").read_text().strip()
+    token = (service.file.parent / folder / "token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     url = f"http://127.0.0.1:{service.web_port}{path}"
     urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=5).close()
@@ -241,13 +244,23 @@ def test_while_it_is_stopped_it_learns_nothing(tmp_path: Path) -> None:
     with served(tmp_path) as service:
         steady(service, 10)
         told_to(service, "/api/run", action="stop")
-        wait_for(lambda: service.status()["phase"] == "stopped", 5, "stopped")
         learned, windows = service.status()["learned"], service.status()["windows"]
         wait_for(lambda: service.status()["windows"] > windows + 5, 5, "windows go on")
         assert service.status()["learned"] <= learned + 1
         told_to(service, "/api/run", action="start")
-        wait_for(lambda: service.status()["phase"] == "learning", 5, "learning again")
         steady(service, learned + 3)
+
+
+@needs_mosquitto
+def test_what_was_asked_for_shows_before_it_is_answered(tmp_path: Path) -> None:
+    slow = CONFIG.replace("period: 100ms", "period: 5s")
+    with broker(tmp_path) as server, served(tmp_path, slow, server.port) as service:
+        wait_for(lambda: service.status()["mqtt"].get("connected"), 10, "a connection")
+        with Fleet(MqttConfig(host="127.0.0.1", port=server.port)) as fleet:
+            for action, phase in (("stop", "stopped"), ("start", "learning")):
+                told_to(service, "/api/run", action=action)
+                assert service.status()["phase"] == phase
+                wait_for(lambda phase=phase: fleet.nodes["test"].health.get("phase") == phase, 1, f"{phase} over MQTT")
 
 
 def test_a_reload_ends_what_was_open(tmp_path: Path) -> None:
@@ -286,6 +299,21 @@ def test_a_service_goes_on_when_nothing_reads_what_it_prints(tmp_path: Path) -> 
         wait_for(lambda: service.status()["windows"] > before + 3, 5, "windows go on")
         assert service.errors.count("exporter console: ") == 1
         assert service.end() == 0
+
+
+def test_a_folder_that_moves_takes_its_token_along(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "token").write_text("a token of its own\n")
+    with served(tmp_path) as service:
+        for moves, folder in enumerate(("new", "own"), 1):
+            service.file.write_text(service.text.replace(f"{tmp_path}/state", f"{tmp_path}/{folder}"))
+            service.process.send_signal(signal.SIGHUP)
+            wait_for(lambda moves=moves: service.errors.count("read again") == moves, 5, "the move")
+            told_to(service, "/api/mute", folder, stat="all", seconds=60)
+            if folder == "new":
+                told_to(service, "/api/mute", "state", stat="all", seconds=60)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            told_to(service, "/api/mute", "new", stat="all", seconds=60)
 
 
 def test_a_folder_that_cannot_be_had_is_no_change(tmp_path: Path) -> None:

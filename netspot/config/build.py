@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from netspot.config.kinds import LIST_ITEMS, Given
+from netspot.config.kinds import LIST_ITEMS, Given, Parts
 from netspot.config.options import CLASSIC, OPTIONS, Config, Settings, SpotConfig
 from netspot.config.settings import Values, complaints, is_below, option_at
 from netspot.config.tree import MISTAKES, Mistakes
@@ -28,6 +28,8 @@ def build(found: Values, mistakes: Mistakes, further: Callable[[Config], Mistake
         except ValueError as error:
             bad.add(path)
             mistakes += complaints(given, option, error)
+            if isinstance(error, Parts) and error.found:
+                values[path] = error.found  # for the eyes of ``further`` alone
     if values.get("analyzer.profile") == "classic":
         values = {f"spot.{name}": value for name, value in CLASSIC.items()} | values
     names = dict.fromkeys(path.split(".")[1] for path in values if path.startswith("spot.") and path.count(".") == 2)

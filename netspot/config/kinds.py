@@ -58,11 +58,14 @@ class Given(Record):
 
 
 class Parts(ValueError):
-    """What is wrong inside a list or a mapping: for each of its parts where it stands, and the words."""
+    """What is wrong inside a list or a mapping: for each of its parts where it stands, and the words.
 
-    def __init__(self, parts: list[tuple[str, str]]) -> None:
+    ``found``: the rest of it, where that can be looked at for more mistakes.
+    """
+
+    def __init__(self, parts: list[tuple[str, str]], found: Any = None) -> None:
         super().__init__("; ".join(words for _, words in parts))
-        self.parts = parts
+        self.parts, self.found = parts, found
 
 
 class Kind(Record, Generic[T]):
@@ -211,15 +214,19 @@ def mapping(kinds: dict[str, Kind[Any]], needed: tuple[str, ...] = (), accepted:
     def parse(given: Given) -> dict[str, Any]:
         if given.tag != "map":
             raise ValueError
+        found: dict[str, Any] = {}
+        wrong = [(given.where, f"the key {key} is missing") for key in needed if key not in given.value]
         for key, value in given.value.items():
             try:
                 _known(key, kinds, f"unknown key {Given(key, 'str', '').shown()}")
+                found[key] = every([(kinds[key], value, f"{key}: ")])[0]
+            except Parts as error:
+                wrong += error.parts
             except ValueError as error:
-                raise Parts([(value.where, str(error))]) from None
-        for key in needed:
-            if key not in given.value:
-                raise ValueError(f"the key {key} is missing")
-        return dict(zip(given.value, every((kinds[k], v, f"{k}: ") for k, v in given.value.items()), strict=True))
+                wrong.append((value.where, str(error)))
+        if wrong:
+            raise Parts(wrong, found if found.keys() >= {*needed} else None)
+        return found
 
     return Kind(accepted or "a mapping with the keys " + ", ".join(kinds), parse)
 

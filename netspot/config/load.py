@@ -64,10 +64,11 @@ def _flatten_files(path: Path, found: Values, mistakes: Mistakes, texts: Mapping
     flatten(root, found, mistakes)
     found.pop("include", None)
     files = _included(path, root, mistakes) if root else []
+    named = f"{root.value['include'].where}: include = " if root and files else ""
     for file in sorted({*files, *(text for text in texts if root)}):
         own: Values = {}
         text = texts.get(file)
-        part = tree.read(file, mistakes) if text is None else tree.parse(text, str(file), mistakes)
+        part = tree.read(file, mistakes, named=named) if text is None else tree.parse(text, str(file), mistakes)
         flatten(part, own, mistakes)
         if "include" in own:
             mistakes.append(f"{own.pop('include').where}: include belongs into {path} alone")
@@ -78,16 +79,19 @@ def _included(path: Path, root: Given, mistakes: Mistakes) -> list[Path]:
     """The files that the patterns match; that a pattern matches none is no mistake, the file itself is one."""
     files: list[Path] = []
     for pattern in patterns(root, path.absolute().parent, mistakes):
+        where = root.value["include"].where
         names = [pattern] if os.path.lexists(pattern) else sorted(glob.iglob(pattern))  # noqa: PTH207 (absolute)
         if not names and not glob.has_magic(pattern):
-            mistakes.append(f"{root.value['include'].where}: include = {pattern}: there is no such file")
+            mistakes.append(f"{where}: include = {pattern}: there is no such file")
         for name in names:
             if _is_same(Path(name), path) or Path(name).name == "secrets.yaml":
-                mistakes.append(f"{root.value['include'].where}: include = {pattern}: would include {name} itself")
+                mistakes.append(f"{where}: include = {pattern}: would include {name} itself")
+            elif Path(name).is_dir():
+                mistakes.append(f"{where}: include = {name}: is a folder; name files, as in {name}/*.yaml")
             elif len(files) < INCLUDED:
                 files.append(Path(name))
             else:
-                mistakes.append(f"{root.value['include'].where}: include = {pattern}: more than {INCLUDED} files")
+                mistakes.append(f"{where}: include = {pattern}: more than {INCLUDED} files")
                 return []
     return files
 

@@ -29,16 +29,16 @@ class _Stop(Exception):
     """The rest of the text cannot be read."""
 
 
-def read(path: Path, mistakes: Mistakes, secret: bool = False) -> Given | None:
-    """The mapping in the file, or None where there is none to be had."""
+def read(path: Path, mistakes: Mistakes, secret: bool = False, named: str = "") -> Given | None:
+    """The mapping in the file, or None where there is none to be had; ``named`` begins what is said of a whole file."""
     try:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES + 1)
     except (OSError, ValueError) as error:
-        mistakes.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+        mistakes.append(f"{named}{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
         return None
     if len(data) > FILE_BYTES:
-        mistakes.append(f"{path}: larger than {FILE_BYTES >> 20} MiB, which no configuration is")
+        mistakes.append(f"{named}{path}: larger than {FILE_BYTES >> 20} MiB, which no configuration is")
         return None
     try:
         text = data.decode("utf-8-sig")

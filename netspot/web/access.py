@@ -43,9 +43,10 @@ def read_token(path: Path) -> str:
     return text
 
 
-def ensure_token(state_dir: str | None) -> str | None:
+def ensure_token(state_dir: str | None, token: str | None = None) -> str | None:
     """The token of this machine, created with mode 0600 at the first start; None where no folder can be written.
 
+    ``token``: the one to begin with, where the folder holds none.
     Raises ConfigError for a token, or a folder of tokens, that is there and cannot be used.
     """
     for path in token_paths(state_dir):
@@ -60,12 +61,11 @@ def ensure_token(state_dir: str | None) -> str | None:
             raise ConfigError(f"{path}: the token cannot be read: {error.strerror}; {hint}") from None
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o755, exist_ok=True)
-            return _create(path)
+            return _create(path, token or secrets.token_urlsafe(24))
     return None
 
 
-def _create(path: Path) -> str:
-    token = secrets.token_urlsafe(24)
+def _create(path: Path, token: str) -> str:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:  # another start was faster

@@ -54,8 +54,7 @@ class App:
     ) -> None:
         self.config, self.board, self.commands = config, board, commands
         self._config_view, self._captures = config_view, captures
-        self._token = token
-        self._session = access.session(token) if token else ""
+        self.token = token  # may be replaced at any time
         self._guesses = access.Guesses()
         self._names = access.own_names() | {name.lower() for name in config.hosts or ()}
         self._base = "/" + config.base.strip("/")
@@ -274,10 +273,14 @@ class App:
 
     # -- who -------------------------------------------------------------------------------------------------------
 
+    @property
+    def _session(self) -> str:
+        return access.session(self.token) if self.token else ""
+
     def may_change(self) -> bool:
         """Whether this request carries the login cookie."""
         given = bottle.request.get_cookie(COOKIE) or ""
-        return bool(self._token) and access.same(given, self._session)
+        return bool(self.token) and access.same(given, self._session)
 
     def _may_read(self) -> bool:
         return self.config.read != "token" or self.may_change()
@@ -317,9 +320,9 @@ class App:
         if wait_s:
             text = f"too many wrong tokens; wait {wait_s:.0f} s"
             raise bottle.HTTPError(429, text, Retry_After=str(math.ceil(wait_s)))
-        if not self._token:
+        if not self.token:
             raise bottle.HTTPError(403, "changes are off: there was no folder for the token; set state.dir and restart")
-        right = access.same(given, self._token)
+        right = access.same(given, self.token)
         if not right:
             self._guesses.wrong(peer)
         return right

@@ -34,13 +34,17 @@ def _number(compute: Compute) -> Compute:
 
 
 def _stat(name: str, given: Mapping[str, Any], counters: Collection[str]) -> Stat:
-    needs, compute = arithmetic(given["value"], f"stats.{name}.value", counters)
     log = given.get("transform") == "log1p"
     low, high = given.get("range") or (None, None)
     low = (0.0 if log else -math.inf) if low is None else low
     high = math.inf if high is None else high
-    if log and not -1 < low < high:
-        raise ConfigError(f"stats.{name}.range = [{low:g}, {high:g}]: {LOG_RANGE}")
+    wrong = [] if not log or -1 < low < high else [f"stats.{name}.range = [{low:g}, {high:g}]: {LOG_RANGE}"]
+    try:
+        needs, compute = arithmetic(given["value"], f"stats.{name}.value", counters)
+    except ConfigError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise ConfigError("\n".join(wrong))
     return Stat(
         name,
         given.get("unit") or "1",
