@@ -36,7 +36,6 @@ from netspot.notify import Systemd
 from netspot.packets import PacketBatch, nothing
 from netspot.pipeline import Watching, same_watching, watching
 from netspot.record import replace
-from netspot.snapshot import Board
 
 if TYPE_CHECKING:
     from netspot.observe import Observer
@@ -136,6 +135,8 @@ class Service:
 
     def _tell(self) -> None:
         """Show what was asked for before it is answered: the next window may be an hour away."""
+        from netspot.snapshot import Board  # loaded where there is a page
+
         self.exporters.write(self.health.now(time.time_ns()))
         for observer in self.observers:
             if isinstance(observer, Board):
