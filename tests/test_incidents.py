@@ -61,6 +61,11 @@ def scan(second: int) -> Frames:
     ]
 
 
+def persistent(second: int) -> Frames:
+    """More than are kept, and each one twice."""
+    return [eth(ip4(tcp(SYN, dport=1 + i % 900), src=ATTACKER, dst=VICTIM)) for i in range(1800)]
+
+
 def scan6(second: int) -> Frames:
     return [eth(ip6(tcp(SYN, dport=p), src="2001:db8::9", dst="fd00::12")) for p in range(100, 140)]
 
@@ -136,6 +141,7 @@ def incidents(events: list[Event]) -> list[Incident]:
     ("attack", "title"),
     [
         (scan, f"port scan from {ATTACKER}: 40 ports on {VICTIM}"),
+        (persistent, f"port scan from {ATTACKER}: 900 ports on {VICTIM}"),
         (scan6, "port scan from 2001:db8::9: 40 ports on fd00::12"),
         (flood, f"SYN flood on {VICTIM}:80 from "),
         (sweep, f"sweep from {HOST}: 61 hosts on port 445"),

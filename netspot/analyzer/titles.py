@@ -45,12 +45,19 @@ class Case(Record):
     def name(self, key: int) -> str:
         return self.names.address(self.seen.address(key))
 
-    def distinct(self, keys: NDArray[np.unsignedinteger], rows: Rows) -> int:
-        """Distinct keys among the rows; where only every k-th packet was kept there are about k times as many."""
+    def distinct(self, keys: NDArray[np.unsignedinteger], rows: Rows, counted: int = 0) -> int:
+        """Distinct keys among the rows: at least those that are there, and ``counted`` where a counter knows.
+
+        Where only every k-th packet was kept there are about k times as many; more than that if they come repeatedly.
+        """
         found, counts = np.unique(keys[rows], return_counts=True)
         once = counts == 1
-        scale = float(self.seen.weight[rows].mean()) if len(rows) and once.mean() > MOST else 1.0
-        return round(len(found) * scale)
+        scale = float(self.seen.weight[rows].mean()) if not counted and len(rows) and once.mean() > MOST else 1.0
+        return max(counted, round(len(found) * scale))
+
+    def counted(self, counter: str, source: int) -> int:
+        """What a fan-out counter says, if it is about ``source``; else 0."""
+        return int(self.values.get(counter, 0.0)) if self.culprits.get(counter) == source else 0
 
     def leader(self, keys: NDArray[np.unsignedinteger], rows: Rows) -> int | None:
         """The key that most of the rows' packets have."""
@@ -106,14 +113,14 @@ def connections(case: Case) -> Title | None:
         return None
     p = case.seen.packets
     source, target, port = case.leader(p.src_key, rows), case.leader(p.dst_key, rows), case.leader(p.dst_port, rows)
-    ports, hosts = case.distinct(p.dst_port, rows), case.distinct(p.dst_key, rows)
     if source is None:
         sources = case.distinct(p.src_key, rows)
         if target is None or sources < CROWD:
             return None
         on = f"{case.name(target)}:{port}" if port is not None else case.name(target)
         return _found(case, rows, f"SYN flood on {on} from {sources:,} sources", None, target)
-    ports, hosts = max(ports, int(_value(case, "FANOUT_PORTS"))), max(hosts, int(_value(case, "FANOUT_HOSTS")))
+    ports = case.distinct(p.dst_port, rows, case.counted("FANOUT_PORTS", source))
+    hosts = case.distinct(p.dst_key, rows, case.counted("FANOUT_HOSTS", source))
     by = case.name(source)
     if ports >= MANY and port is None:
         on = case.name(target) if target is not None else f"{hosts:,} hosts"
@@ -126,7 +133,7 @@ def connections(case: Case) -> Title | None:
     mine = (p.src_key[rows] == np.uint64(source)) & (p.dst_key[rows] == np.uint64(target)) & (p.dst_port[rows] == port)
     rows = rows[mine]
     begun = float(case.seen.weight[rows].sum())
-    count = max(count for count in (begun, _value(case, "SERVICE_CONNS")) if count <= 2 * begun)
+    count = max(count for count in (begun, case.values.get("SERVICE_CONNS", 0.0)) if count <= 2 * begun)
     guess = ", perhaps guessing passwords" if port in LOGIN_PORTS else ""
     return _found(
         case, rows, f"{count:,.0f} connections from {by} to {case.name(target)}:{port}{guess}", source, target
@@ -244,10 +251,6 @@ def carried(case: Case) -> Title | None:
     source, target = int(p.src_key[first]), int(p.dst_key[first])
     text = f"large {way} from {case.name(source)} to {case.name(target)}: {number(bytes_s / 1e3)} kB/s"
     return _found(case, mine, text, source, target)
-
-
-def _value(case: Case, stat: str) -> float:
-    return case.values.get(stat, 0.0)
 
 
 def number(value: float) -> str:
