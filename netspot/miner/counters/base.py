@@ -21,7 +21,7 @@ from netspot.packets import Bools, PacketBatch
 from netspot.record import Record
 
 ADDRESSES = 32_768  # distinct keys counted exactly in one window; beyond it an estimate, standard error 0.7 %
-PAIRS = 4_096  # distinct pairs held for a fan-out; beyond it an estimate, standard error 1.9 % of their number
+PAIRS = 4_096  # distinct pairs held for a fan-out; beyond it an estimate, told less its error
 FEW = 8192  # pairs that are kept as they came
 HANDFUL = 64  # numbers that are counted sooner one by one than by arrays
 SLOTS = 1_024  # groups of a balance: those that share the low bits of their keys count as one
