@@ -66,6 +66,11 @@ def packets(name: str, help: str, mask: Callable[[PacketBatch], Bools]) -> Count
     return Counter(name, help, "packet", lambda: _Total(lambda batch: int(np.count_nonzero(mask(batch)))))
 
 
+def frames(name: str, help: str) -> Counter:
+    """Counts all there are."""
+    return Counter(name, help, "packet", lambda: _Total(len))
+
+
 def volume(name: str, help: str, values: Callable[[PacketBatch], NDArray[np.unsignedinteger[Any]]]) -> Counter:
     """Adds up ``values(batch)`` [byte]."""
     return Counter(name, help, "byte", lambda: _Total(lambda batch: int(values(batch).sum(dtype=np.uint64))))
