@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,10 @@ from typing import Any
 import pytest
 
 from netspot import state
+from netspot.config import Config, ExporterConfig, FileConfig
 from netspot.errors import ConfigError
+from netspot.record import replace
+from netspot.service import Paused, Service
 from tests.broker import broker, free_port, listening, needs_mosquitto, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to capture")
@@ -196,6 +200,46 @@ def test_a_configuration_that_cannot_work_here_is_rolled_back_and_nothing_is_for
         before = service.status()["windows"]
         wait_for(lambda: service.status()["windows"] > before, 3, "the page and the windows go on")
         assert service.status()["learned"] >= 20
+
+
+@needs_mosquitto
+def test_a_change_that_is_refused_ends_nothing_that_is_open(tmp_path: Path) -> None:
+    """Neither an incident nor an exporter, not even one that could not be made again now."""
+    file = tmp_path / "out" / "alarms.jsonl"
+    text = CONFIG.replace("clear_after: 3", "clear_after: 1000").replace(
+        "exporter: {", f"exporter: {{file: {{alarm: {file}}}, "
+    )
+    with broker(tmp_path) as mosquitto, listening(mosquitto.port, "netspot/#") as heard, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with served(tmp_path, text, mqtt_port=mosquitto.port) as service:
+            steady(service, 50)
+            send(3000)
+            wait_for(lambda: heard.of("netspot/test/incident"), 5, "an incident")
+            shutil.rmtree(file.parent)
+            file.parent.write_text("in the way")
+            stricter = service.text.replace("q: 1e-3", "q: 1e-4")
+            port = str(taken.getsockname()[1])
+            for times, other in enumerate((service.text.replace(str(service.web_port), port), stricter), 1):
+                service.file.write_text(other)
+                service.process.send_signal(signal.SIGHUP)
+                wait_for(lambda: service.errors.count("stays as it was") == times, 5, "the refusal")  # noqa: B023
+            before = service.status()["windows"]
+            wait_for(lambda: service.status()["windows"] > before + 3, 3, "windows go on")
+            assert service.status()["active"] == ["TRAFFIC"]
+            assert service.status()["mqtt"]["connected"] and service.status()["mqtt"]["connects"] == 1
+            assert [incident["event_type"] for incident in heard.of("netspot/test/incident")] == ["opened"]
+
+
+def test_an_interface_that_moves_ends_no_service_whose_file_cannot_follow(tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "wlan0").mkdir()
+    config = replace(Config(), exporter=ExporterConfig(file=FileConfig(data=str(tmp_path / "%s"))))
+    service = Service(config, lambda config: Paused("eth0"))
+    service.source.series = "wlan0"
+    service._housekeep()
+    service._housekeep()
+    assert caplog.text.count("the exporters go on as they were: exporter.file.data") == 1
+    service.exporters.close()
 
 
 def test_numbers_of_alarms_never_come_twice(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ class Link:
         self.receive = receive
         self.outbox: deque[Outgoing] = deque()
         self.unsubscribes: deque[list[str]] = deque()
-        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.version5 = self._knows5 = config.protocol != "3.1.1"
         self.tls = tls_context(config) if config.tls else None
+        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.closing = False
         self._told = ""  # the reason that was logged last
         self._up_told = False  # that it is mended was logged

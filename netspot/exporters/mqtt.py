@@ -59,12 +59,13 @@ class MqttExporter:
         self._link = Link(
             config, self._client_id, Presence(f"{self.base}/status"), self._subscriptions(), self._receive
         )  # fmt: skip
-        folder = context.state_dir if config.host and config.spool else None
-        spool = Spool(Path(folder) / "mqtt-spool.db" if folder else None, config.spool or IN_FLIGHT)
-        self._delivery = Delivery(spool, self._link)
+        self._delivery = Delivery(Spool(None, IN_FLIGHT), self._link)  # until ``start``: another may have the file
 
     def start(self) -> None:
-        if self._config.host:
+        config, folder = self._config, self._context.state_dir
+        path = Path(folder) / "mqtt-spool.db" if folder and config.host and config.spool else None
+        self._delivery = Delivery(Spool(path, config.spool or IN_FLIGHT), self._link)
+        if config.host:
             self._link.start()
 
     # -- events ------------------------------------------------------------------------------------------------------
