@@ -219,8 +219,7 @@ class Service:
             self.observers = list(self._observers(self))
             raise
         if new is not old:
-            self._pending += old.analyzer.close(time.time_ns())
-            new.analyzer.seq = old.analyzer.seq
+            self._pending += new.analyzer.succeed(old.analyzer, time.time_ns())
         if source is not parts[1]:
             parts[1].close()
         if moved:
@@ -237,7 +236,7 @@ class Service:
     def _show(self, before: Config, watched_anew: bool) -> None:
         """Have page, exporters and captures follow a change of the configuration.
 
-        Raises ConfigError: then exporters and captures go on as they were, and the page waits for its old configuration.
+        Raises ConfigError: then exporters and captures go on as they were, and the page waits to be asked back.
         """
         config, exporters = self.config, self.exporters
         if watched_anew or (config.exporter, config.miner, config.web) != (before.exporter, before.miner, before.web):

@@ -294,14 +294,17 @@ def test_while_it_is_stopped_it_learns_nothing(tmp_path: Path) -> None:
         steady(service, learned + 3)
 
 
-def test_a_reload_ends_what_was_open(tmp_path: Path) -> None:
+def test_a_reload_ends_what_was_open_and_forgets_neither_alarms_nor_muting(tmp_path: Path) -> None:
     with served(tmp_path, CONFIG.replace("clear_after: 3", "clear_after: 1000")) as service:
         steady(service, 50)
         send(3000)
         wait_for(lambda: service.get("/api/incidents")["incidents"], 5, "an incident")
         service.file.write_text(service.text.replace("q: 1e-3", "q: 1e-4"))
+        told_to(service, "/api/mute", stat="TRAFFIC", seconds=3600)
         service.process.send_signal(signal.SIGHUP)
         wait_for(lambda: service.get("/api/incidents")["incidents"][0]["event_type"] == "closed", 5, "its end")
+        assert service.status()["alarms"] == 1
+        assert service.get("/api/stats/TRAFFIC")["state"] == "muted"
 
 
 def test_a_second_service_on_the_same_folder_ends_at_once_and_says_which_has_it(tmp_path: Path) -> None:

@@ -60,6 +60,14 @@ class Analyzer:
         alarms = [alarm for watch in self.watches.values() for alarm in watch.clear(time_ns)]
         return self._numbered([*alarms, *self.incidents.close(time_ns)])
 
+    def succeed(self, before: Analyzer, time_ns: int) -> list[Event]:
+        """Go on in the place of ``before``, whose open alarms and incident end: with its numbers and what is muted."""
+        ends = before.close(time_ns)
+        self.seq, self.alarms = before.seq, before.alarms
+        for name in self.watches.keys() & before.watches.keys():
+            self.mute([name], before.watches[name].muted_until_ns)
+        return ends
+
     def mute(self, names: Iterable[str], until_ns: int) -> None:
         """Count the alarms of ``names`` but tell nobody until then [ns since epoch]; a time gone by unmutes.
 
