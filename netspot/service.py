@@ -178,6 +178,8 @@ class Service:
             self.source.live,
             self._reread is None,
             page_address(self.config.web),
+            self.analyzer.active,
+            self.analyzer.incidents.title,
         )
         return Exporters(self.config.exporter, context)
 

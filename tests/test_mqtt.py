@@ -7,7 +7,7 @@ import time
 import pytest
 
 from netspot.config import HomeAssistantConfig, MqttConfig
-from netspot.events import Alarm, Health, Incident, Sample
+from netspot.events import Alarm, Health, Incident, Sample, iso
 from netspot.exporters.base import Context, Message, StatInfo
 from netspot.exporters.mqtt import MqttExporter
 from netspot.record import replace
@@ -126,6 +126,19 @@ def test_the_state_of_the_node_is_told_once_a_window_with_its_title(server, made
         assert told == [("port scan", 4, 0), ("port scan", 4, 4), ("port scan", 0, 0), ("port scan", 1, 0)]
 
 
+def test_the_state_of_the_node_waits_where_the_queue_is_full(server, made, monkeypatch):
+    """A broker that hangs for a while, and then goes on with the same connection."""
+    with listening(server.port, "netspot/pi/alarm") as listener:
+        exporter = made(config(server.port, keepalive_s=15.0))
+        connected(exporter)
+        with monkeypatch.context() as full:
+            full.setattr(exporter._link, "send", lambda *args, **more: False)
+            write(exporter, ALARM, INCIDENT)
+        exporter.poll()
+        wait_for(lambda: listener.messages and listener.of("netspot/pi/alarm")[-1]["active"])
+        assert listener.of("netspot/pi/alarm")[-1]["title"] == "port scan"
+
+
 def test_samples_and_thresholds_are_throttled(server, made):
     with listening(server.port, "netspot/#") as listener:
         exporter = made(config(server.port, stat_every_s=0.5))
@@ -203,12 +216,16 @@ def test_names_of_statistics_are_made_fit_for_topics(server, made):
 
 def test_an_alarm_that_began_before_the_exporter_is_active(server, made):
     with listening(server.port, "netspot/pi/alarm") as listener:
-        exporter = made(config(server.port))
-        write(exporter, replace(SAMPLE, state="alarm"), replace(SAMPLE, stat="TRAFFIC", state="learning", muted=True))
-        connected(exporter)
+        open_ = {"active": {"R_SYN": T - 10**9}, "title": "port scan"}
+        exporter = made(config(server.port), replace(CONTEXT, **open_))
+        connected(exporter)  # before any sample: R_SYN may have a long span
         wait_for(lambda: listener.of("netspot/pi/alarm"))
-        state = listener.of("netspot/pi/alarm")[-1]
-        assert state["active"] and state["title"] == "R_SYN out of range" and state["muted"] == ["TRAFFIC"]
+        state = listener.of("netspot/pi/alarm")[0]
+        assert state["active"] and state["title"] == "port scan" and state["since"] == iso(T - 10**9)
+        write(exporter, replace(SAMPLE, stat="R_ACK", state="alarm"))  # which a rule mutes: not told
+        write(exporter, replace(SAMPLE, stat="TRAFFIC", state="learning", muted=True))
+        wait_for(lambda: listener.of("netspot/pi/alarm")[-1]["muted"] == ["TRAFFIC"])
+        assert listener.of("netspot/pi/alarm")[-1]["stats"] == ["R_SYN"]
         write(exporter, replace(ALARM, event_type="cleared"))
         wait_for(lambda: listener.of("netspot/pi/alarm")[-1]["active"] is False)
 

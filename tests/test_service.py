@@ -203,6 +203,27 @@ def test_a_configuration_that_cannot_work_here_is_rolled_back_and_nothing_is_for
 
 
 @needs_mosquitto
+def test_new_exporters_go_on_with_what_is_open(tmp_path: Path) -> None:
+    text = CONFIG.replace("clear_after: 3", "clear_after: 1000")
+    with (
+        broker(tmp_path) as mosquitto,
+        listening(mosquitto.port, "netspot/test/alarm") as heard,
+        served(tmp_path, text, mqtt_port=mosquitto.port) as service,
+    ):
+        steady(service, 50)
+        send(3000)
+        wait_for(lambda: heard.of("netspot/test/alarm") and heard.of("netspot/test/alarm")[-1]["active"])
+        before, count = heard.of("netspot/test/alarm")[-1], len(heard.messages)
+        service.file.write_text(service.text.replace("stat_every: 0", "stat_every: 1"))
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(heard.messages) > count + 1, 10, "the state, by the new connection")
+        for state_now in heard.of("netspot/test/alarm")[count:]:
+            assert [state_now[key] for key in ("active", "title", "since", "stats")] == [
+                before[key] for key in ("active", "title", "since", "stats")
+            ]
+
+
+@needs_mosquitto
 def test_a_change_that_is_refused_ends_nothing_that_is_open(tmp_path: Path) -> None:
     """Neither an incident nor an exporter, not even one that could not be made again now."""
     file = tmp_path / "out" / "alarms.jsonl"

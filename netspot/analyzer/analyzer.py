@@ -86,6 +86,12 @@ class Analyzer:
         return [name for name, watch in self.watches.items() if watch.restore(states.get(name, {}))]
 
     @property
+    def active(self) -> dict[str, int]:
+        """Statistics of which it was told that they are out of their range, and since when [ns since epoch]."""
+        open_ = ((watch.name, watch.alarm) for watch in self.watches.values())
+        return {name: alarm.time_ns for name, alarm in open_ if alarm is not None and not alarm.muted}
+
+    @property
     def progress(self) -> tuple[int, int]:
         """(windows learned, windows needed) of the detector that is furthest behind; equal when all watch."""
         spots = [watch.spot for watch in self.watches.values() if watch.spot is not None and watch.span == 1]

@@ -37,6 +37,11 @@ class Incidents:
         return "" if self._open is None else self._open.id
 
     @property
+    def title(self) -> str | None:
+        """Of the open incident; None when there is none."""
+        return None if self._open is None else self._open.title
+
+    @property
     def evidence(self) -> Mapping[str, Any]:
         """Of the open incident."""
         return {} if self._open is None else self._open.evidence

@@ -33,6 +33,10 @@ class Context(Record):
     live: bool = False  # True: packets arrive meanwhile, so nothing may wait for a slow reader
     foreground: bool = False  # True: started for what it prints, not as a service
     page: str | None = None  # address of the status page, for a link to it
+    active: Mapping[
+        str, int
+    ] = {}  # statistics of which it was told that they are out of range -> since [ns since epoch]
+    title: str | None = None  # of the incident that is open
 
 
 class Message(Mapping[str, Any]):
