@@ -263,6 +263,18 @@ def test_an_interface_that_moves_ends_no_service_whose_file_cannot_follow(tmp_pa
     service.exporters.close()
 
 
+def test_its_start_is_told_by_the_clock_as_it_was_set_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Pi starts with the time of its last shutdown."""
+    now_ns = [1_795_000_000 * 10**9]
+    monkeypatch.setattr("netspot.service.time.time_ns", lambda: now_ns[0])
+    service = Service(Config(), lambda config: Paused("eth0"))
+    assert service.health.figures["started"] == "2026-11-18T11:06:40.000Z"
+    now_ns[0] += 10**9  # which is no more than a busy machine
+    assert service.health._measure(0.0)["started"] == "2026-11-18T11:06:40.000Z"
+    now_ns[0] += 86_400 * 10**9
+    assert service.health._measure(0.0)["started"][:10] == "2026-11-19"
+
+
 def test_numbers_of_alarms_never_come_twice(tmp_path: Path) -> None:
     def burst(service: Served) -> list[int]:
         steady(service, 50)
