@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -182,6 +183,15 @@ def test_a_missing_broker_slows_nothing_and_alarms_wait_for_it(tmp_path, made):
         wait_for(lambda: len(listener.of("netspot/pi/alarm/R_SYN")) >= 100)
         assert [a["seq"] for a in listener.of("netspot/pi/alarm/R_SYN")] == list(range(100))
         assert len(listener.of("netspot/pi/stat/")) <= 1  # stats are not queued; the newest is told
+
+
+def test_alarms_that_end_with_the_process_are_told(tmp_path, made, caplog):
+    (tmp_path / "mqtt-spool.db").mkdir()  # a disk that takes nothing
+    for folder, says in ((tmp_path, "cannot be written"), (None, "set state.dir")):
+        exporter = made(config(free_port()), replace(CONTEXT, state_dir=folder and str(folder)))
+        write(exporter, *numbered(0, 3))
+        exporter.close()
+        assert re.search(f"3 alarms have not reached the broker and are gone; .*{says}", caplog.text)
 
 
 def test_reconnects_by_itself_and_tells_everything_again(server, made):

@@ -65,8 +65,9 @@ class Delivery:
         """After the link."""
         self._take_acks(time.monotonic())
         self._spool.close()
-        if len(self._spool) and self._spool.path is None:
-            log.warning("MQTT: %d alarms have not reached the broker and are gone; set state.dir", len(self._spool))
+        if self._spool.volatile:
+            mend = "set state.dir" if self._spool.path is None else f"{self._spool.path} cannot be written"
+            log.warning("MQTT: %d alarms have not reached the broker and are gone; %s", self._spool.volatile, mend)
 
     def _begin(self) -> None:
         """Send everything that is in the spool, once more where it must be."""
