@@ -250,6 +250,31 @@ def test_without_a_spool_alarms_pass_through_memory(server, made, tmp_path):
         assert not list(tmp_path.glob("mqtt-spool*"))
 
 
+@pytest.mark.parametrize("protocol", ["auto", "5"])
+def test_a_broker_that_takes_small_packets_only_gets_them_all(tmp_path, protocol):
+    """And is not told what it would hang up on, again and again."""
+    with (
+        broker(tmp_path, "allow_anonymous true\nmax_packet_size 2000") as server,
+        listening(server.port, "netspot/pi/#") as listener,
+    ):
+        exporter = MqttExporter(config(server.port, protocol=protocol), CONTEXT)
+        exporter.start()
+        connected(exporter)
+        large = {"names": ["x" * 100] * 30}
+        title = replace(INCIDENT, title="x" * 3000)
+        write(exporter, ALARM, replace(ALARM, seq=42, evidence=large), title, replace(ALARM, seq=44))
+        wait_for(lambda: exporter.poll() or len(listener.of("netspot/pi/alarm/R_SYN")) == 3)
+        wait_for(lambda: exporter.poll() or "is too large: the broker takes 2000 bytes" in exporter.health()["reason"])
+        wait_for(lambda: exporter.poll() or exporter.health()["spool"] == 1, what="the incident waits")
+        assert exporter.health()["connects"] == 1
+        assert [alarm["evidence"] for alarm in listener.of("netspot/pi/alarm/R_SYN")] == [
+            ALARM.evidence,
+            {},
+            ALARM.evidence,
+        ]
+        exporter.close()
+
+
 def test_an_alarm_that_is_too_large_goes_without_its_evidence(server, made):
     with listening(server.port, "netspot/pi/alarm/+") as listener:
         exporter = made(config(server.port))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import threading
@@ -44,8 +45,7 @@ class Delivery:
 
     def keep(self, topic: str, message: Message) -> None:
         """Take charge of an event."""
-        small = len(message.json) <= EVENT_BYTES  # a broker may hang up on a large one, again and again
-        self._spool.append(topic, message.json if small else encode({**message, "evidence": {}}))
+        self._spool.append(topic, message.json)
         self._unsynced = True
 
     def poll(self) -> bool:
@@ -90,7 +90,10 @@ class Delivery:
 
     def _send(self) -> None:
         for event in self._spool.pending(self._sent, IN_FLIGHT - len(self._waiting)):
-            if not self._link.send(event.topic, event.payload, 1, False, event.id):
+            payload = event.payload
+            if len(payload) > EVENT_BYTES or not self._link.fits(event.topic, payload):  # the broker may hang up on it
+                payload = encode({**json.loads(payload), "evidence": {}})
+            if not self._link.send(event.topic, payload, 1, False, event.id):
                 return
             self._sent = event.id
             self._waiting.add(event.id)
