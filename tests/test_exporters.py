@@ -177,7 +177,7 @@ def test_file_that_cannot_be_written_is_a_mistake_of_the_configuration(tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_file_on_a_disk_in_a_bad_way_is_waited_for(tmp_path, monkeypatch, number):
+def test_file_on_a_disk_in_a_bad_way_is_waited_for(tmp_path, monkeypatch, caplog, number):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
@@ -187,6 +187,9 @@ def test_file_on_a_disk_in_a_bad_way_is_waited_for(tmp_path, monkeypatch, number
         exporter.start()
         with pytest.raises(OSError, match=os.strerror(number)):
             exporter.write(SAMPLE, message(SAMPLE))
+    assert [record.message for record in caplog.records] == [
+        f"exporter.file.data = {tmp_path}/x: {os.strerror(number)}; tried again with each event"
+    ]
     exporter.write(SAMPLE, message(SAMPLE))
     exporter.close()
     assert (tmp_path / "x").read_text().count("\n") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from netspot.exporters.base import Context, Message
 
 if TYPE_CHECKING:
     from netspot.config import FileConfig
+
+log = logging.getLogger(__name__)
 
 ILL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 ALARMS: frozenset[type[Event]] = frozenset({Alarm, Incident, Relearn})
@@ -74,6 +77,7 @@ class RotatingFile:
             self._open()
         except OSError as error:
             if error.errno in ILL_DISK:
+                log.warning("%s = %s: %s; tried again with each event", self._key, self._path, error.strerror)
                 return
             raise ConfigError(
                 f"{self._key} = {self._path}: {error.strerror}; give a path that can be written"
