@@ -277,6 +277,8 @@ def test_hostile_nodes_do_not_break_the_view(server):
     publish(server.port, "netspot/b/health", "[1,2", "-r")
     publish(server.port, "netspot/c/alarm", '{"active":true,"since":"yesterday","stats":7,"title":["x"]}', "-r")
     publish(server.port, "netspot/d/health", '{"time_ns":"soon","phase":{"a":1}}', "-r")
+    publish(server.port, "netspot/e/alarm", '{"active":true,"title":"","stats":7}', "-r")
+    publish(server.port, "netspot/f/health", f'{{"time_ns":1{"0" * 400}}}', "-r")
     out = io.StringIO()
     show(config(server.port), out=out)
-    assert "\x1b" not in out.getvalue() and len(out.getvalue().splitlines()) == 5
+    assert "\x1b" not in out.getvalue() and len(out.getvalue().splitlines()) == 7
