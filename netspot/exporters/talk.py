@@ -134,7 +134,7 @@ class Talk:
         """A message that is too large for the broker counts as refused: it would hang up."""
         link = self._link
         if not link.fits(message.topic, message.payload, message.correlation):
-            link.complain(f"{message.topic} is too large: the broker takes {link.packet_bytes} bytes at most")
+            link.complain(f"the broker takes {link.packet_bytes} bytes at most: what is larger stays here")
             if message.token is not None:
                 link.acks.append((message.token, False))
             return
