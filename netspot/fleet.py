@@ -174,7 +174,9 @@ def kind_of(alarm: Mapping[str, Any]) -> str:
     words = re.split(r" (?:from|to|on|by|at|of|in|against)\b|:|\(|\d", str(alarm.get("title") or ""), maxsplit=1)[
         0
     ].strip()
-    return words.lower() or ",".join(sorted(map(str, alarm.get("stats") or ["anomaly"])))
+    stats = alarm.get("stats")
+    names = sorted(map(str, stats)) if isinstance(stats, list) else []
+    return words.lower() or ",".join(names) or "anomaly"
 
 
 def table(fleet: Fleet, now_s: float, height: int = 10_000) -> str:
@@ -248,7 +250,10 @@ def _object(payload: bytes) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    except OverflowError:  # JSON's integers have no end
+        return 0.0
 
 
 def _seconds(iso: Any) -> float:

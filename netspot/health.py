@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MEASURE_EVERY_S = 0.4
 TELL_EVERY_NS = 60 * 10**9
 RECENT_NS = 60 * 10**9  # losses this long ago still make the phase "degraded"
+SET_NS = 10 * 10**9  # a clock that goes as far from its way was set
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 
@@ -33,7 +34,7 @@ class HealthCheck:
         self._told_at_ns, self._told_phase = 0, ""
         self._cpu = (time.monotonic(), time.process_time())
         self._synced = False
-        self._started_s = time.monotonic()
+        self._started_s, self._started_ns = time.monotonic(), service.started_ns
         self.last = False  # the windows that follow are the last ones: their figures stay
         self.figures: Mapping[str, Any] = {}
         self.figures = self._measure(0.0)
@@ -81,7 +82,7 @@ class HealthCheck:
         exporters = service.exporters.health()
         return {
             "version": netspot.__version__,
-            "started": iso(service.started_ns),
+            "started": iso(self._began_ns()),
             "uptime_s": int(time.monotonic() - self._started_s),
             "phase": self._phase(learned < needed),
             "learned": learned,
@@ -101,6 +102,13 @@ class HealthCheck:
             "exporters": exporters,
             "captures_dropped": 0 if service.captures is None else service.captures.dropped,
         }
+
+    def _began_ns(self) -> int:
+        """When the program started [ns since epoch], told anew where the clock was set since."""
+        now_ns = time.time_ns() - int((time.monotonic() - self._started_s) * 1e9)
+        if abs(now_ns - self._started_ns) > SET_NS:
+            self._started_ns = now_ns
+        return self._started_ns
 
     def _phase(self, learning: bool) -> str:
         if getattr(self._service.source, "paused", False):

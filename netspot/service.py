@@ -84,7 +84,7 @@ class Service:
         self._capture()
         self.source = open_source(config)
         self.windows = self._fresh_windows()
-        self._export()
+        self._series, self.exporters = self.source.series, self._exporters()
         self.health = HealthCheck(self)
         self.samples: dict[str, Sample] = {}  # the newest of each statistic
         self._observers = observers
@@ -174,7 +174,8 @@ class Service:
         kept = evidence.pcap and folder is not None
         self.captures = Captures(Path(folder, "incidents"), evidence.mib, rename) if kept and folder else None
 
-    def _export(self) -> None:
+    def _exporters(self) -> Exporters:
+        """Those that the configuration asks for, not started. Raises ConfigError."""
         period_s = self.config.analyzer.period_ns / 1e9
         watches = self.analyzer.watches.values()
         infos = tuple(StatInfo(w.name, w.stat.unit, w.stat.help, w.span * period_s) for w in watches)
@@ -188,9 +189,10 @@ class Service:
             self.source.live,
             self._reread is None,
             page_address(self.config.web),
+            self.analyzer.active,
+            self.analyzer.incidents.title,
         )
-        self._series = self.source.series
-        self.exporters = Exporters(self.config.exporter, context)
+        return Exporters(self.config.exporter, context)
 
     def apply(self, config: Config) -> None:
         """Go on with ``config``; what it does not change goes on undisturbed.
@@ -217,9 +219,6 @@ class Service:
         new = old if same_watching(config, before) and not moved else self._rebuilt(config, moved)
         if config.miner != before.miner and not isinstance(source, Paused):
             source = self._open_source(config)  # the new one stands before the old one goes
-        if new is not old:
-            self._pending += self.analyzer.close(time.time_ns())
-            new.analyzer.seq = self.analyzer.seq
         parts = (before, self.source, old, self.windows)
         self.config, self.source, self._watching = config, source, new
         if new is not old or source is not parts[1]:
@@ -230,8 +229,10 @@ class Service:
             if source is not parts[1]:
                 source.close()
             self.config, self.source, self._watching, self.windows = parts
-            self._show(config, new is not old)
+            self.observers = list(self._observers(self))
             raise
+        if new is not old:
+            self._pending += new.analyzer.succeed(old.analyzer, time.time_ns())
         if source is not parts[1]:
             parts[1].close()
         if moved:
@@ -246,19 +247,39 @@ class Service:
         return watching(config, names, {} if moved else self._states, self.analyzer.seq, self._count_all)
 
     def _show(self, before: Config, watched_anew: bool) -> None:
-        """Have exporters, captures and page follow a change of the configuration. Raises ConfigError."""
-        config = self.config
+        """Have page, exporters and captures follow a change of the configuration.
+
+        Raises ConfigError: then exporters and captures go on as they were, and the page waits to be asked back.
+        """
+        config, exporters = self.config, self.exporters
+        if watched_anew or (config.exporter, config.miner, config.web) != (before.exporter, before.miner, before.web):
+            exporters = self._exporters()
+        try:
+            self.observers = list(self._observers(self))
+        except Exception:
+            if exporters is not self.exporters:
+                exporters.close()
+            raise
+        if exporters is not self.exporters:
+            self._export(exporters)
         if (config.evidence, config.state) != (before.evidence, before.state):
             self._capture()
-        if watched_anew or (config.exporter, config.miner, config.web) != (before.exporter, before.miner, before.web):
-            self._export_anew()
         self.samples.clear()
-        self.observers = list(self._observers(self))
 
-    def _export_anew(self) -> None:
+    def _export(self, exporters: Exporters) -> None:
+        """Tell ``exporters`` from now on, whatever they can take, and nobody else."""
         self.exporters.close()
-        self._export()
-        self.exporters.start()
+        self._series, self.exporters = self.source.series, exporters
+        exporters.start()
+
+    def _follow(self) -> None:
+        """The source has moved to another interface (device: auto). Nobody is there to mend what then cannot be."""
+        self._series = self.source.series
+        try:
+            self._export(self._exporters())
+        except ConfigError as error:
+            log.error("the exporters go on as they were: %s", error)
+        self.observers = list(self._observers(self))
 
     # One window -------------------------------------------------------------------------------------------------
 
@@ -291,8 +312,7 @@ class Service:
 
     def _housekeep(self) -> None:
         if self._series != self.source.series:  # device: auto has moved to another interface
-            self._export_anew()
-            self.observers = list(self._observers(self))
+            self._follow()
         self.commands.serve(self._handlers)
         self.exporters.poll()
         if self._rereading:

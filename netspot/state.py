@@ -90,11 +90,16 @@ def save(folder: Path, detectors: Mapping[str, Mapping[str, Any]], meta: Mapping
     head = {"format": FORMAT, "version": VERSION, "bytes": len(body), "sha256": _digest(body)}
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{FILE}.new"
-    with temporary.open("wb") as file:
-        file.write(json.dumps(head).encode() + b"\n" + body)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / FILE)
+    try:
+        with temporary.open("wb") as file:
+            file.write(json.dumps(head).encode() + b"\n" + body)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / FILE)
+    except OSError:
+        with suppress(OSError):  # a half of it would fill a disk that is full already, and alarms wait for room
+            temporary.unlink()
+        raise
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)  # the new name too must outlive a power cut

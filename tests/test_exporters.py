@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -171,9 +172,27 @@ def test_file_puts_each_kind_where_it_belongs(tmp_path):
 
 def test_file_that_cannot_be_written_is_a_mistake_of_the_configuration(tmp_path):
     (tmp_path / "blocked").write_text("")
-    exporter = FileExporter(FileConfig(data=str(tmp_path / "blocked" / "x")), CONTEXT)
     with pytest.raises(ConfigError, match=r"exporter\.file\.data = .*give a path"):
+        FileExporter(FileConfig(data=str(tmp_path / "blocked" / "x")), CONTEXT)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_file_on_a_disk_in_a_bad_way_is_waited_for(tmp_path, monkeypatch, caplog, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as disk:
+        disk.setattr("netspot.exporters.file.os.open", refuse)
+        exporter = FileExporter(FileConfig(data=str(tmp_path / "x")), CONTEXT)
         exporter.start()
+        with pytest.raises(OSError, match=os.strerror(number)):
+            exporter.write(SAMPLE, message(SAMPLE))
+    assert [record.message for record in caplog.records] == [
+        f"exporter.file.data = {tmp_path}/x: {os.strerror(number)}; tried again with each event"
+    ]
+    exporter.write(SAMPLE, message(SAMPLE))
+    exporter.close()
+    assert (tmp_path / "x").read_text().count("\n") == 1
 
 
 def test_files_rotate_by_size_and_keep_the_newest(tmp_path):

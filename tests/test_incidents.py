@@ -234,6 +234,23 @@ def test_what_is_told_when_more_is_found() -> None:
     assert added(many, found(1, 1, 99)) == [*many[1:], found(1, 1, 99)]
 
 
+def test_an_incident_is_updated_though_the_clock_was_set_back() -> None:
+    watches = [
+        Watch(name, Stat(name, "1", "a number", ("X",), compute), 1, Spot(q=1e-3, n_init=30, level=0.9))
+        for name, compute in (("X", lambda count: count), ("Y", lambda count: max(count, 100.0)))
+    ]
+    for i in range(60):
+        for watch in watches:
+            watch.step(counted(i - 60, 1.0 + i % 7))
+    analyzer = Analyzer(watches, "pi")
+    events = [event for second in range(1, 4) for event in analyzer.step(counted(second, 90.0))[1]]
+    events += [event for second in range(-500, -480) for event in analyzer.step(counted(second, 900.0))[1]]
+    assert [(told.event_type, told.stats) for told in incidents(events)] == [
+        ("opened", ("X",)),
+        ("updated", ("X", "Y")),
+    ]
+
+
 def counted(second: int, value: float, span: int = 1) -> Window:
     return Window(T0 + (second - span) * S, T0 + second * S, {"X": value}, 0, float(span), span)
 

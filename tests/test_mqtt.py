@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 
 from netspot.config import HomeAssistantConfig, MqttConfig
-from netspot.events import Alarm, Health, Incident, Sample
+from netspot.events import Alarm, Health, Incident, Sample, iso
 from netspot.exporters.base import Context, Message, StatInfo
 from netspot.exporters.mqtt import MqttExporter
 from netspot.record import replace
@@ -126,6 +127,19 @@ def test_the_state_of_the_node_is_told_once_a_window_with_its_title(server, made
         assert told == [("port scan", 4, 0), ("port scan", 4, 4), ("port scan", 0, 0), ("port scan", 1, 0)]
 
 
+def test_the_state_of_the_node_waits_where_the_queue_is_full(server, made, monkeypatch):
+    """A broker that hangs for a while, and then goes on with the same connection."""
+    with listening(server.port, "netspot/pi/alarm") as listener:
+        exporter = made(config(server.port, keepalive_s=15.0))
+        connected(exporter)
+        with monkeypatch.context() as full:
+            full.setattr(exporter._link, "send", lambda *args, **more: False)
+            write(exporter, ALARM, INCIDENT)
+        exporter.poll()
+        wait_for(lambda: listener.messages and listener.of("netspot/pi/alarm")[-1]["active"])
+        assert listener.of("netspot/pi/alarm")[-1]["title"] == "port scan"
+
+
 def test_samples_and_thresholds_are_throttled(server, made):
     with listening(server.port, "netspot/#") as listener:
         exporter = made(config(server.port, stat_every_s=0.5))
@@ -171,6 +185,15 @@ def test_a_missing_broker_slows_nothing_and_alarms_wait_for_it(tmp_path, made):
         assert len(listener.of("netspot/pi/stat/")) <= 1  # stats are not queued; the newest is told
 
 
+def test_alarms_that_end_with_the_process_are_told(tmp_path, made, caplog):
+    (tmp_path / "mqtt-spool.db").mkdir()  # a disk that takes nothing
+    for folder, says in ((tmp_path, "cannot be written"), (None, "set state.dir")):
+        exporter = made(config(free_port()), replace(CONTEXT, state_dir=folder and str(folder)))
+        write(exporter, *numbered(0, 3))
+        exporter.close()
+        assert re.search(f"3 alarms have not reached the broker and are gone; .*{says}", caplog.text)
+
+
 def test_reconnects_by_itself_and_tells_everything_again(server, made):
     exporter = made(config(server.port))
     connected(exporter)
@@ -203,12 +226,16 @@ def test_names_of_statistics_are_made_fit_for_topics(server, made):
 
 def test_an_alarm_that_began_before_the_exporter_is_active(server, made):
     with listening(server.port, "netspot/pi/alarm") as listener:
-        exporter = made(config(server.port))
-        write(exporter, replace(SAMPLE, state="alarm"), replace(SAMPLE, stat="TRAFFIC", state="learning", muted=True))
-        connected(exporter)
+        open_ = {"active": {"R_SYN": T - 10**9}, "title": "port scan"}
+        exporter = made(config(server.port), replace(CONTEXT, **open_))
+        connected(exporter)  # before any sample: R_SYN may have a long span
         wait_for(lambda: listener.of("netspot/pi/alarm"))
-        state = listener.of("netspot/pi/alarm")[-1]
-        assert state["active"] and state["title"] == "R_SYN out of range" and state["muted"] == ["TRAFFIC"]
+        state = listener.of("netspot/pi/alarm")[0]
+        assert state["active"] and state["title"] == "port scan" and state["since"] == iso(T - 10**9)
+        write(exporter, replace(SAMPLE, stat="R_ACK", state="alarm"))  # which a rule mutes: not told
+        write(exporter, replace(SAMPLE, stat="TRAFFIC", state="learning", muted=True))
+        wait_for(lambda: listener.of("netspot/pi/alarm")[-1]["muted"] == ["TRAFFIC"])
+        assert listener.of("netspot/pi/alarm")[-1]["stats"] == ["R_SYN"]
         write(exporter, replace(ALARM, event_type="cleared"))
         wait_for(lambda: listener.of("netspot/pi/alarm")[-1]["active"] is False)
 
@@ -221,6 +248,31 @@ def test_without_a_spool_alarms_pass_through_memory(server, made, tmp_path):
         drained(exporter)
         wait_for(lambda: listener.of("netspot/pi/alarm/R_SYN"))
         assert not list(tmp_path.glob("mqtt-spool*"))
+
+
+@pytest.mark.parametrize("protocol", ["auto", "5"])
+def test_a_broker_that_takes_small_packets_only_gets_them_all(tmp_path, protocol):
+    """And is not told what it would hang up on, again and again."""
+    with (
+        broker(tmp_path, "allow_anonymous true\nmax_packet_size 2000") as server,
+        listening(server.port, "netspot/pi/#") as listener,
+    ):
+        exporter = MqttExporter(config(server.port, protocol=protocol), CONTEXT)
+        exporter.start()
+        connected(exporter)
+        large = {"names": ["x" * 100] * 30}
+        title = replace(INCIDENT, title="x" * 3000)
+        write(exporter, ALARM, replace(ALARM, seq=42, evidence=large), title, replace(ALARM, seq=44))
+        wait_for(lambda: exporter.poll() or len(listener.of("netspot/pi/alarm/R_SYN")) == 3)
+        wait_for(lambda: exporter.poll() or "the broker takes 2000 bytes at most" in exporter.health()["reason"])
+        wait_for(lambda: exporter.poll() or exporter.health()["spool"] == 1, what="the incident waits")
+        assert exporter.health()["connects"] == 1
+        assert [alarm["evidence"] for alarm in listener.of("netspot/pi/alarm/R_SYN")] == [
+            ALARM.evidence,
+            {},
+            ALARM.evidence,
+        ]
+        exporter.close()
 
 
 def test_an_alarm_that_is_too_large_goes_without_its_evidence(server, made):

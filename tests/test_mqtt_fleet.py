@@ -138,14 +138,17 @@ def test_bad_requests_get_an_answer_or_nothing(server):
         publish(server.port, "netspot/pi/request/stats", "{")
         publish(server.port, "netspot/pi/request/stats", "[1]")
         publish(server.port, "netspot/pi/request/stats", '{"transaction": {"a": 1}}')
-        publish(server.port, "netspot/pi/request/stats", "")
+        publish(server.port, "netspot/pi/request/stats", "{}")
         wait_for(lambda: len(listener.messages) == 4)
         answers = listener.of("netspot/pi/response/stats")
         assert [a["status"] for a in answers] == ["error"] * 3 + ["ok"]
         assert "JSON object" in answers[0]["error"] and "transaction" in answers[2]["error"]
         publish(server.port, "netspot/pi/request/stats", "{}", "-r")  # retained later: only the live copy counts
         wait_for(lambda: len(done) == 2)
+        publish(server.port, "netspot/pi/request/relearn", "{}", "-r")
+        wait_for(lambda: len(done) == 3)
     with obeying(server.port) as (_, done):
+        publish(server.port, "netspot/pi/request/relearn", "", "-r")  # clears it, and is no request
         time.sleep(0.3)
         assert done == []
 
@@ -167,7 +170,7 @@ def test_response_topic_and_correlation_data_of_version_5(server):
         }
         found = next(m for m in heard.messages if m["topic"] == "else/answers")
         assert found.get("properties", {}).get("correlation-data", "abc") == "abc"
-        publish(server.port, "netspot/pi/request/stats", "", *options, "netspot/pi/status")  # in this node's name: no
+        publish(server.port, "netspot/pi/request/stats", "{}", *options, "netspot/pi/status")  # in this node's name: no
         wait_for(lambda: heard.of("netspot/pi/response/stats"))
         assert set(map(str, heard.of("netspot/pi/status"))) <= {"online"}
 
@@ -274,6 +277,8 @@ def test_hostile_nodes_do_not_break_the_view(server):
     publish(server.port, "netspot/b/health", "[1,2", "-r")
     publish(server.port, "netspot/c/alarm", '{"active":true,"since":"yesterday","stats":7,"title":["x"]}', "-r")
     publish(server.port, "netspot/d/health", '{"time_ns":"soon","phase":{"a":1}}', "-r")
+    publish(server.port, "netspot/e/alarm", '{"active":true,"title":"","stats":7}', "-r")
+    publish(server.port, "netspot/f/health", f'{{"time_ns":1{"0" * 400}}}', "-r")
     out = io.StringIO()
     show(config(server.port), out=out)
-    assert "\x1b" not in out.getvalue() and len(out.getvalue().splitlines()) == 5
+    assert "\x1b" not in out.getvalue() and len(out.getvalue().splitlines()) == 7

@@ -55,6 +55,7 @@ def test_one_device_with_an_entity_for_everything():
     assert {f"stat_{info.name.lower()}" for info in STATS} <= set(message["cmps"])
     assert message["cmps"]["stat_avg_pkt_size"]["unit_of_meas"] == "B"
     assert "unit_of_meas" not in message["cmps"]["stat_r_syn"]
+    assert set(message["cmps"]["phase"]["ops"]) == {"learning", "watching", "degraded", "stopped"}  # of health
     silent = Discovery(config(1, commands=False), NODE)
     assert not {"relearn", "mute"} & set(silent.components())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,9 +20,11 @@ from typing import Any
 import pytest
 
 from netspot import state
-from netspot.config import MqttConfig
+from netspot.config import Config, ExporterConfig, FileConfig, MqttConfig
 from netspot.errors import ConfigError
 from netspot.fleet import Fleet
+from netspot.record import replace
+from netspot.service import Paused, Service
 from tests.broker import broker, free_port, listening, needs_mosquitto, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to capture")
@@ -201,6 +204,79 @@ def test_a_configuration_that_cannot_work_here_is_rolled_back_and_nothing_is_for
         assert service.status()["learned"] >= 20
 
 
+@needs_mosquitto
+def test_new_exporters_go_on_with_what_is_open(tmp_path: Path) -> None:
+    text = CONFIG.replace("clear_after: 3", "clear_after: 1000")
+    with (
+        broker(tmp_path) as mosquitto,
+        listening(mosquitto.port, "netspot/test/alarm") as heard,
+        served(tmp_path, text, mqtt_port=mosquitto.port) as service,
+    ):
+        steady(service, 50)
+        send(3000)
+        wait_for(lambda: heard.of("netspot/test/alarm") and heard.of("netspot/test/alarm")[-1]["active"])
+        before, count = heard.of("netspot/test/alarm")[-1], len(heard.messages)
+        service.file.write_text(service.text.replace("stat_every: 0", "stat_every: 1"))
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(heard.messages) > count + 1, 10, "the state, by the new connection")
+        for state_now in heard.of("netspot/test/alarm")[count:]:
+            assert [state_now[key] for key in ("active", "title", "since", "stats")] == [
+                before[key] for key in ("active", "title", "since", "stats")
+            ]
+
+
+@needs_mosquitto
+def test_a_change_that_is_refused_ends_nothing_that_is_open(tmp_path: Path) -> None:
+    """Neither an incident nor an exporter, not even one that could not be made again now."""
+    file = tmp_path / "out" / "alarms.jsonl"
+    text = CONFIG.replace("clear_after: 3", "clear_after: 1000").replace(
+        "exporter: {", f"exporter: {{file: {{alarm: {file}}}, "
+    )
+    with broker(tmp_path) as mosquitto, listening(mosquitto.port, "netspot/#") as heard, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with served(tmp_path, text, mqtt_port=mosquitto.port) as service:
+            steady(service, 50)
+            send(3000)
+            wait_for(lambda: heard.of("netspot/test/incident"), 5, "an incident")
+            shutil.rmtree(file.parent)
+            file.parent.write_text("in the way")
+            stricter = service.text.replace("q: 1e-3", "q: 1e-4")
+            port = str(taken.getsockname()[1])
+            for times, other in enumerate((service.text.replace(str(service.web_port), port), stricter), 1):
+                service.file.write_text(other)
+                service.process.send_signal(signal.SIGHUP)
+                wait_for(lambda: service.errors.count("stays as it was") == times, 5, "the refusal")  # noqa: B023
+            before = service.status()["windows"]
+            wait_for(lambda: service.status()["windows"] > before + 3, 3, "windows go on")
+            assert service.status()["active"] == ["TRAFFIC"]
+            assert service.status()["mqtt"]["connected"] and service.status()["mqtt"]["connects"] == 1
+            assert [incident["event_type"] for incident in heard.of("netspot/test/incident")] == ["opened"]
+
+
+def test_an_interface_that_moves_ends_no_service_whose_file_cannot_follow(tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "wlan0").mkdir()
+    config = replace(Config(), exporter=ExporterConfig(file=FileConfig(data=str(tmp_path / "%s"))))
+    service = Service(config, lambda config: Paused("eth0"))
+    service.source.series = "wlan0"
+    service._housekeep()
+    service._housekeep()
+    assert caplog.text.count("the exporters go on as they were: exporter.file.data") == 1
+    service.exporters.close()
+
+
+def test_its_start_is_told_by_the_clock_as_it_was_set_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Pi starts with the time of its last shutdown."""
+    now_ns = [1_795_000_000 * 10**9]
+    monkeypatch.setattr("netspot.service.time.time_ns", lambda: now_ns[0])
+    service = Service(Config(), lambda config: Paused("eth0"))
+    assert service.health.figures["started"] == "2026-11-18T11:06:40.000Z"
+    now_ns[0] += 10**9  # which is no more than a busy machine
+    assert service.health._measure(0.0)["started"] == "2026-11-18T11:06:40.000Z"
+    now_ns[0] += 86_400 * 10**9
+    assert service.health._measure(0.0)["started"][:10] == "2026-11-19"
+
+
 def test_numbers_of_alarms_never_come_twice(tmp_path: Path) -> None:
     def burst(service: Served) -> list[int]:
         steady(service, 50)
@@ -263,14 +339,17 @@ def test_what_was_asked_for_shows_before_it_is_answered(tmp_path: Path) -> None:
                 wait_for(lambda phase=phase: fleet.nodes["test"].health.get("phase") == phase, 1, f"{phase} over MQTT")
 
 
-def test_a_reload_ends_what_was_open(tmp_path: Path) -> None:
+def test_a_reload_ends_what_was_open_and_forgets_neither_alarms_nor_muting(tmp_path: Path) -> None:
     with served(tmp_path, CONFIG.replace("clear_after: 3", "clear_after: 1000")) as service:
         steady(service, 50)
         send(3000)
         wait_for(lambda: service.get("/api/incidents")["incidents"], 5, "an incident")
         service.file.write_text(service.text.replace("q: 1e-3", "q: 1e-4"))
+        told_to(service, "/api/mute", stat="TRAFFIC", seconds=3600)
         service.process.send_signal(signal.SIGHUP)
         wait_for(lambda: service.get("/api/incidents")["incidents"][0]["event_type"] == "closed", 5, "its end")
+        assert service.status()["alarms"] == 1
+        assert service.get("/api/stats/TRAFFIC")["state"] == "muted"
 
 
 def test_a_second_service_on_the_same_folder_ends_at_once_and_says_which_has_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What was learned survives restarts, crashes, other machines and other programs' files."""
 
 import base64
+import errno
 import hashlib
 import json
 import logging
@@ -44,6 +45,19 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, caplog):
         for x in np.random.default_rng(3).standard_normal(2000).tolist():
             assert again.update(x) == spot.update(x)
     assert not warnings(caplog)
+
+
+def test_a_full_disk_keeps_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    state.save(tmp_path, {}, {"seq": 41})
+
+    def full(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("netspot.state.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        state.save(tmp_path, {}, {"seq": 42})
+    assert [path.name for path in tmp_path.iterdir()] == [state.FILE]
+    assert state.load(tmp_path) == ({}, {"seq": 41})
 
 
 def test_no_file_is_no_trouble(tmp_path, caplog):

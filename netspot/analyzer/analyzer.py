@@ -60,6 +60,14 @@ class Analyzer:
         alarms = [alarm for watch in self.watches.values() for alarm in watch.clear(time_ns)]
         return self._numbered([*alarms, *self.incidents.close(time_ns)])
 
+    def succeed(self, before: Analyzer, time_ns: int) -> list[Event]:
+        """Go on in the place of ``before``, whose open alarms and incident end: with its numbers and what is muted."""
+        ends = before.close(time_ns)
+        self.seq, self.alarms = before.seq, before.alarms
+        for name in self.watches.keys() & before.watches.keys():
+            self.mute([name], before.watches[name].muted_until_ns)
+        return ends
+
     def mute(self, names: Iterable[str], until_ns: int) -> None:
         """Count the alarms of ``names`` but tell nobody until then [ns since epoch]; a time gone by unmutes.
 
@@ -76,6 +84,12 @@ class Analyzer:
     def restore(self, states: Mapping[str, Any]) -> list[str]:
         """Take up what was learned before with the same parameters; returns the names of those that did."""
         return [name for name, watch in self.watches.items() if watch.restore(states.get(name, {}))]
+
+    @property
+    def active(self) -> dict[str, int]:
+        """Statistics of which it was told that they are out of their range, and since when [ns since epoch]."""
+        open_ = ((watch.name, watch.alarm) for watch in self.watches.values())
+        return {name: alarm.time_ns for name, alarm in open_ if alarm is not None and not alarm.muted}
 
     @property
     def progress(self) -> tuple[int, int]:

@@ -37,6 +37,11 @@ class Incidents:
         return "" if self._open is None else self._open.id
 
     @property
+    def title(self) -> str | None:
+        """Of the open incident; None when there is none."""
+        return None if self._open is None else self._open.title
+
+    @property
     def evidence(self) -> Mapping[str, Any]:
         """Of the open incident."""
         return {} if self._open is None else self._open.evidence
@@ -87,7 +92,7 @@ class Incidents:
             incident.last_ns = now_ns
         if not incident.told_ns:
             told.append(self._event(incident, "opened", now_ns))
-        elif incident.news and now_ns - incident.told_ns >= UPDATE_NS:
+        elif incident.news and not 0 <= now_ns - incident.told_ns < UPDATE_NS:  # or the clock was set back
             told.append(self._event(incident, "updated", now_ns))
         return told
 

@@ -33,6 +33,10 @@ class Context(Record):
     live: bool = False  # True: packets arrive meanwhile, so nothing may wait for a slow reader
     foreground: bool = False  # True: started for what it prints, not as a service
     page: str | None = None  # address of the status page, for a link to it
+    active: Mapping[
+        str, int
+    ] = {}  # statistics of which it was told that they are out of range -> since [ns since epoch]
+    title: str | None = None  # of the incident that is open
 
 
 class Message(Mapping[str, Any]):
@@ -62,14 +66,15 @@ class Message(Mapping[str, Any]):
 class Exporter(Protocol):
     """All methods run on the main loop and return at once; one that talks to the network queues, and counts drops.
 
-    The constructor takes its section of the configuration and the Context. An exception counts as a drop of
-    that event and is logged once: it never reaches another exporter.
+    The constructor takes its section of the configuration and the Context, and raises ConfigError for a setting that
+    can never work; the exporters before it may still be at work then, and are closed before ``start``. Later an
+    exception counts as a drop of that event and is logged once: it never reaches another exporter.
     """
 
     kinds: frozenset[type[Event]]  # the classes of events that it takes
 
     def start(self) -> None:
-        """Open what is needed; a missing peer is no error. Raises ConfigError for a setting that can never work."""
+        """Open what nobody else may have open; a missing peer is no error."""
 
     def write(self, event: Event, message: Message) -> None:
         """Send ``event``, or queue it; ``message`` is its JSON object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import threading
@@ -44,8 +45,7 @@ class Delivery:
 
     def keep(self, topic: str, message: Message) -> None:
         """Take charge of an event."""
-        small = len(message.json) <= EVENT_BYTES  # a broker may hang up on a large one, again and again
-        self._spool.append(topic, message.json if small else encode({**message, "evidence": {}}))
+        self._spool.append(topic, message.json)
         self._unsynced = True
 
     def poll(self) -> bool:
@@ -65,8 +65,9 @@ class Delivery:
         """After the link."""
         self._take_acks(time.monotonic())
         self._spool.close()
-        if len(self._spool) and self._spool.path is None:
-            log.warning("MQTT: %d alarms have not reached the broker and are gone; set state.dir", len(self._spool))
+        if self._spool.volatile:
+            mend = "set state.dir" if self._spool.path is None else f"{self._spool.path} cannot be written"
+            log.warning("MQTT: %d alarms have not reached the broker and are gone; %s", self._spool.volatile, mend)
 
     def _begin(self) -> None:
         """Send everything that is in the spool, once more where it must be."""
@@ -89,7 +90,10 @@ class Delivery:
 
     def _send(self) -> None:
         for event in self._spool.pending(self._sent, IN_FLIGHT - len(self._waiting)):
-            if not self._link.send(event.topic, event.payload, 1, False, event.id):
+            payload = event.payload
+            if len(payload) > EVENT_BYTES or not self._link.fits(event.topic, payload):  # the broker may hang up on it
+                payload = encode({**json.loads(payload), "evidence": {}})
+            if not self._link.send(event.topic, payload, 1, False, event.id):
                 return
             self._sent = event.id
             self._waiting.add(event.id)

@@ -61,26 +61,23 @@ class Exporters:
     """The configured exporters as one; all methods run on the main loop."""
 
     def __init__(self, config: ExporterConfig, context: Context) -> None:
+        """Raises ConfigError for a setting that can never work."""
         self._context = context
-        self._outlets = [
-            _Outlet(name, _build(name, config, context), vital=context.foreground and name == "console")
-            for name in EXPORTERS
-            if _wanted(name, config)
-        ]
+        self._outlets: list[_Outlet] = []
+        try:
+            for name in (name for name in EXPORTERS if _wanted(name, config)):
+                vital = context.foreground and name == "console"
+                self._outlets.append(_Outlet(name, _build(name, config, context), vital))
+        except ConfigError:
+            self.close()
+            raise
         self._outlets += _plugged(context)
         self._polled = [outlet for outlet in self._outlets if outlet.poll]
         self._takers: dict[type, list[_Outlet]] = {}
 
     def start(self) -> None:
-        """Raises ConfigError, after having closed what was open, for a setting that can never work."""
         for outlet in self._outlets:
-            try:
-                outlet.exporter.start()
-            except ConfigError:
-                self.close()
-                raise
-            except Exception as error:  # a full process table, say: the others go on
-                outlet.failure(error)
+            outlet.attempt(outlet.exporter.start)
 
     def write(self, event: Event) -> None:
         """Hand ``event`` to every exporter that takes its kind. In the foreground, OSError without standard output."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -15,6 +17,9 @@ from netspot.exporters.base import Context, Message
 if TYPE_CHECKING:
     from netspot.config import FileConfig
 
+log = logging.getLogger(__name__)
+
+ILL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 ALARMS: frozenset[type[Event]] = frozenset({Alarm, Incident, Relearn})
 
 
@@ -32,10 +37,15 @@ class FileExporter:
                 target = opened.setdefault(path, RotatingFile(f"exporter.file.{key}", Path(path), *rotation))
                 self._files |= dict.fromkeys(kinds, target)
         self.kinds = frozenset(self._files)
+        try:
+            for target in opened.values():
+                target.open()
+        except ConfigError:
+            self.close()
+            raise
 
     def start(self) -> None:
-        for target in set(self._files.values()):
-            target.open()
+        """All is open."""
 
     def write(self, event: Event, message: Message) -> None:
         self._files[type(event)].write(message.json.encode() + b"\n")
@@ -62,9 +72,13 @@ class RotatingFile:
         self._born_s = 0.0  # [s since epoch]
 
     def open(self) -> None:
+        """Raises ConfigError for a path that cannot be; ``write`` tries again where only the disk is in a bad way."""
         try:
             self._open()
         except OSError as error:
+            if error.errno in ILL_DISK:
+                log.warning("%s = %s: %s; tried again with each event", self._key, self._path, error.strerror)
+                return
             raise ConfigError(
                 f"{self._key} = {self._path}: {error.strerror}; give a path that can be written"
             ) from None

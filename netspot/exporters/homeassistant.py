@@ -129,7 +129,9 @@ class Discovery:
         return {
             "captured": sensor("captured", "Packets captured", "captured", ic="mdi:lan-connect", **total),
             "dropped": sensor("dropped", "Packets dropped", "dropped", ic="mdi:lan-disconnect", **total),
-            "phase": sensor("phase", "Phase", "phase", dev_cla="enum", ops=["learning", "watching", "degraded"]),
+            "phase": sensor(
+                "phase", "Phase", "phase", dev_cla="enum", ops=["learning", "watching", "degraded", "stopped"]
+            ),
             "started": sensor("started", "Started", "started", dev_cla="timestamp"),
         }
 

@@ -8,6 +8,7 @@ connection left behind is sent out of order.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import select
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FRAME_BYTES = 32  # of a message beside topic, payload and correlation data, at most
 OUTBOX = 1000  # messages between the main loop and the network thread; more are refused and counted
 BACKOFF_S = (1.0, 120.0)
 STEADY_S = 5.0  # a connection that lived as long ends the back-off
@@ -48,6 +50,7 @@ class Link:
         self.session = 0  # grows with every connection that works; 0 while there is none
         self.reason = "not connected yet"  # why there is no connection, or what the broker refuses, or ""
         self.acks: deque[tuple[int, bool]] = deque()  # (token, accepted), bounded by what the owner has in flight
+        self.packet_bytes = math.inf  # the largest packet that the broker takes, as far as it says (MQTT 5)
         self.published = 0
         self.connects = 0
         self.failures = 0  # attempts and connections that ended
@@ -59,9 +62,9 @@ class Link:
         self.receive = receive
         self.outbox: deque[Outgoing] = deque()
         self.unsubscribes: deque[list[str]] = deque()
-        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.version5 = self._knows5 = config.protocol != "3.1.1"
         self.tls = tls_context(config) if config.tls else None
+        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.closing = False
         self._told = ""  # the reason that was logged last
         self._up_told = False  # that it is mended was logged
@@ -88,6 +91,10 @@ class Link:
             self.session = 0
             self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
             self._thread.start()
+
+    def fits(self, topic: str, payload: str, correlation: bytes | None = None) -> bool:
+        """Whether the broker takes such a message, as far as it says."""
+        return FRAME_BYTES + len(topic) + len(payload.encode()) + len(correlation or b"") <= self.packet_bytes
 
     def send(
         self, topic: str, payload: str, qos: int = 0, retain: bool = False,

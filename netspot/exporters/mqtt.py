@@ -40,7 +40,7 @@ class MqttExporter:
         self._context = context
         self.base = f"{config.base}/{context.node}"
         self._client_id = config.client_id or f"netspot-{context.node}"
-        self._node = NodeState()
+        self._node = NodeState(context.active, context.title)
         self._node_news = False  # to be told when all of the window is known
         self._window_ns = 0  # its end [ns since epoch]
         self._thresholds: dict[str, str] = {}  # newest message by statistic
@@ -59,12 +59,13 @@ class MqttExporter:
         self._link = Link(
             config, self._client_id, Presence(f"{self.base}/status"), self._subscriptions(), self._receive
         )  # fmt: skip
-        folder = context.state_dir if config.host and config.spool else None
-        spool = Spool(Path(folder) / "mqtt-spool.db" if folder else None, config.spool or IN_FLIGHT)
-        self._delivery = Delivery(spool, self._link)
+        self._delivery = Delivery(Spool(None, IN_FLIGHT), self._link)  # until ``start``: another may have the file
 
     def start(self) -> None:
-        if self._config.host:
+        config, folder = self._config, self._context.state_dir
+        path = Path(folder) / "mqtt-spool.db" if folder and config.host and config.spool else None
+        self._delivery = Delivery(Spool(path, config.spool or IN_FLIGHT), self._link)
+        if config.host:
             self._link.start()
 
     # -- events ------------------------------------------------------------------------------------------------------
@@ -91,8 +92,6 @@ class MqttExporter:
             self._window_ns = event.time_ns
             self._tell_news()
         now_s, every_s = time.monotonic(), self._config.stat_every_s
-        if event.state == "alarm" and event.stat not in self._stats:
-            self._node.active.setdefault(event.stat, event.time_ns)  # it began before this exporter did
         self._stats[event.stat] = message
         self._node_news |= self._node.muted(event.stat, event.muted or event.state == "muted")
         if now_s >= self._stat_due_s.get(event.stat, 0.0) and self._link.session:
@@ -126,12 +125,11 @@ class MqttExporter:
             self._link.send(f"{self.base}/health", text, 0, True)
 
     def _tell_news(self) -> None:
-        if self._node_news:
+        if self._node_news and self._link.session:  # else each new connection tells it
             self._tell_node()
 
     def _tell_node(self) -> None:
-        self._node_news = False
-        self._link.send(f"{self.base}/alarm", self._node.json(), 1, True)
+        self._node_news = not self._link.send(f"{self.base}/alarm", self._node.json(), 1, True)
 
     def poll(self) -> None:
         self._tell_news()  # after a window: with its title, and once

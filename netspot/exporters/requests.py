@@ -44,6 +44,8 @@ class Requests:
         if message.retain:
             log.warning("MQTT: the retained request on %s is ignored; clear that topic", message.topic)
             return
+        if not message.payload:  # somebody clears a retained request, which arrives here as if it were none
+            return
         name = message.topic.rpartition("/")[2]
         transaction: Any = None
         try:
@@ -87,11 +89,9 @@ class Requests:
 
 
 def parse(payload: bytes) -> dict[str, Any]:
-    """The arguments in a request: a JSON object, or nothing at all. Raises CommandError."""
+    """The arguments in a request: a JSON object. Raises CommandError."""
     if len(payload) > REQUEST_BYTES:
         raise CommandError(f"a request of {len(payload)} bytes; {REQUEST_BYTES} at most")
-    if not payload.strip():
-        return {}
     try:
         args = json.loads(payload)
     except (ValueError, RecursionError):

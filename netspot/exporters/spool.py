@@ -61,6 +61,11 @@ class Spool:
     def __len__(self) -> int:
         return max(self._rows - len(self._acked), 0) + len(self._memory)
 
+    @property
+    def volatile(self) -> int:
+        """Events that no disk has: they end with the process."""
+        return len(self._memory)
+
     def append(self, topic: str, payload: str) -> None:
         """Keep an event; returns at once, whatever the disk does."""
         event = Spooled(self._next, topic, payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import time
@@ -130,9 +131,16 @@ class Talk:
                 self._publish(message)
 
     def _publish(self, message: Outgoing) -> None:
+        """A message that is too large for the broker counts as refused: it would hang up."""
+        link = self._link
+        if not link.fits(message.topic, message.payload, message.correlation):
+            link.complain(f"the broker takes {link.packet_bytes} bytes at most: what is larger stays here")
+            if message.token is not None:
+                link.acks.append((message.token, False))
+            return
         more = correlated(message.correlation) if self._v5 and message.correlation is not None else {}
         info = self._client.publish(message.topic, message.payload, message.qos, message.retain, **more)
-        self._link.published += 1
+        link.published += 1
         if message.qos:
             self._unacknowledged[info.mid] = message
         self._client.loop_write()
@@ -169,6 +177,7 @@ class Talk:
             self.refused_version = reasons.value(code) in (1, 132)
             return
         link = self._link
+        link.packet_bytes = getattr(properties, "MaximumPacketSize", math.inf)
         wanted = list(link.subscriptions)
         if link.presence and not self._acks_tell():
             wanted.append(link.presence.topic)
