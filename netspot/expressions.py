@@ -17,6 +17,7 @@ import ipaddress
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -318,7 +319,7 @@ class _Parser:
             inner = self._factor()
             formula = lambda counts: -inner(counts)  # noqa: E731
         elif token.kind == "number":
-            number = float(int(token.text, 0)) if token.text[:2] in ("0x", "0X") else float(token.text)
+            number = self._number(token)
             formula = lambda counts: number  # noqa: E731
         elif token.kind == "name" and token.text in self._counters:
             self.needs[token.text] = None
@@ -327,6 +328,15 @@ class _Parser:
             self.fail(token, f"{_shown(token)} is no counter; {_nearest(token.text, self._counters)}")
         self._depth -= 1
         return formula
+
+    def _number(self, token: Token) -> float:
+        try:
+            number = float(int(token.text, 0)) if token.text[:2] in ("0x", "0X") else float(token.text)
+        except OverflowError:
+            number = math.inf
+        if number == math.inf:
+            self.fail(token, f"numbers reach up to {sys.float_info.max:.1e}")
+        return number
 
     # Tokens -----------------------------------------------------------------------------------------------------
 
