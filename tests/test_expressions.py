@@ -101,7 +101,9 @@ def test_arithmetic() -> None:
     assert math.isnan(arithmetic("A * 1e308 * 1e308", "stats.X", ["A"])[1](1))
 
 
-@pytest.mark.parametrize("text", ["1 + 2", "A /", "A / C", "A B", "A(1)", "A ** 2", "((A)", "A.real", "A * 1e400", "A * 0x" + "f" * 300])
+@pytest.mark.parametrize(
+    "text", ["1 + 2", "A /", "A / C", "A B", "A(1)", "A ** 2", "((A)", "A.real", "A * 1e400", "A * 0x" + "f" * 300]
+)
 def test_arithmetic_mistakes(text: str) -> None:
     with pytest.raises(ConfigError, match=r"stats\.X: .*column \d+: "):
         arithmetic(text, "stats.X", ["A", "B"])
