@@ -139,6 +139,18 @@ def test_a_cursor_of_another_time_starts_anew(served):
         assert news["reset"] and len(news["t"]) >= 400
 
 
+def test_a_cursor_from_before_the_clock_was_set_back_starts_anew():
+    with Served(past=20) as own:
+        own.stepping = False
+        whole = ask(own, "GET", "/api/poll")[2]
+        own.feed.step(own.board.current.time_ns - 3600 * 10**9)
+        news = ask(own, "GET", f"/api/poll?since={whole['seq']}&epoch={whole['epoch']}")[2]
+        assert (news["reset"], news["t"]) == (True, [0])
+        own.feed.step(own.board.current.time_ns + 10**9)
+        news = ask(own, "GET", f"/api/poll?since={news['seq']}&epoch={news['epoch']}")[2]
+        assert (news["reset"], news["t"]) == (False, [0])
+
+
 def test_health_turns_503_when_windows_stop_or_the_phase_is_bad(served, monkeypatch):
     status, _, data = ask(served, "GET", "/api/health")
     assert (status, data["status"], data["error"]) == (200, "ok", None)

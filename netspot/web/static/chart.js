@@ -100,7 +100,7 @@ const Chart = (() => {
     let last = null, step = Infinity;
     for (let row = first; row < end; row++) {
       if (values[row] == null) continue;
-      if (last != null) step = Math.min(step, data.t[row] - last);
+      if (last != null && data.t[row] > last) step = Math.min(step, data.t[row] - last);
       last = data.t[row];
     }
     return step * 2.5;
