@@ -27,6 +27,7 @@ try {
     assert.match(await page.locator('.card[data-stat="TRAFFIC"] .value').textContent(), /^\d+ packet\/s$/);
     assert.equal(await page.locator("#plain").isVisible(), false);
     assert.match(await page.locator("#phase").textContent(), /^Watching$/);
+    assert.equal(await page.evaluate(() => [1234, 5e15, 1e30].map(Chart.number).join()), "1234,5000T,1.0e+30");
     assert.ok((await redDots(page, "R_SYN")) > 20, "the attack before the start is red");
     assert.equal(await redDots(page, "R_ACK"), 0);
   });
@@ -100,12 +101,13 @@ try {
   await check("nothing went wrong, nothing was asked of another host", async () => assert.deepEqual(wrong, []));
   await close();
 
-  for (const [width, height] of [[1280, 800], [360, 740]]) {
+  for (const [width, height] of [[1280, 800], [320, 740]]) {
     for (const colorScheme of ["light", "dark"]) {
       await check(`${width} px, ${colorScheme}: accessible, and no wider than the screen`, async () => {
         const { page, wrong, close } = await open(browser, served.url, { viewport: { width, height }, colorScheme });
         await page.waitForSelector(".card .value");
         await page.waitForTimeout(300);
+        await page.evaluate(() => { document.querySelector(".card h3 button").textContent = "A".repeat(64); }); // as an own one
         assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
         const wide = await page.evaluate(() =>
           [...document.querySelectorAll(".card .mid")].filter((row) => row.scrollWidth > row.clientWidth).map((row) => row.innerText));
