@@ -49,6 +49,21 @@ try {
     await page.waitForSelector('.card.watching[data-stat="DNS_NX"]', { timeout: 8000 });
   });
 
+  await check("an answer that comes twice is taken once", async () => {
+    await page.evaluate(() => {
+      const { draw } = Chart;
+      Chart.draw = (canvas, data, options) => { window.drawn = [...data.t]; draw(canvas, data, options); };
+    });
+    await page.route("**/api/poll*", (route) => setTimeout(() => route.continue(), 700));
+    for (let i = 0; i < 8; i++) {
+      await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+      await page.waitForTimeout(300);
+    }
+    await page.unrouteAll({ behavior: "wait" });
+    await page.waitForTimeout(1500);
+    assert.deepEqual(await page.evaluate(() => drawn.filter((ms, row) => row && ms <= drawn[row - 1])), []);
+  });
+
   await check("the large view works with the keyboard alone", async () => {
     await page.locator('.card[data-stat="R_SYN"] button').focus();
     await page.keyboard.press("Enter");

@@ -23,13 +23,15 @@
   async function poll() {
     clearTimeout(timer);
     try {
-      const cursor = page.seq == null ? "" : `?since=${page.seq}&epoch=${page.epoch}`;
+      const { seq, epoch } = page;
+      const cursor = seq == null ? "" : `?since=${seq}&epoch=${epoch}`;
       const headers = page.tag ? { "If-None-Match": page.tag } : {};
       const answer = await fetch("api/poll" + cursor, { headers, cache: "no-store", signal: AbortSignal.timeout(10_000) });
       if (answer.status === 401) return location.reload();
       if (answer.status !== 200 && answer.status !== 304) throw new Error((await answer.json()).error);
       page.tag = answer.headers.get("ETag") || "";
-      if (answer.status === 200) take(await answer.json());
+      const message = answer.status === 200 ? await answer.json() : null;
+      if (message && page.seq === seq && page.epoch === epoch) take(message); // else another poll was faster
       failures = 0;
     } catch (error) {
       failures++;
