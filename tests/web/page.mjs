@@ -46,7 +46,12 @@ try {
     assert.match(await page.locator("#incidents li").first().textContent(), /port scan.*still going on.*DNS_NX/s);
     assert.match(await page.locator("#news").textContent(), /^Incident: port scan/);
     assert.ok((await redDots(page, "DNS_NX")) > before);
+    await page.locator("#incidents li.open summary").focus();
+    await page.keyboard.press("Enter");
     await page.waitForSelector('.card.watching[data-stat="DNS_NX"]', { timeout: 8000 });
+    await page.waitForFunction(() => !document.querySelector("#incidents li.open"));
+    const held = () => [document.activeElement.textContent, document.activeElement.parentElement.open];
+    assert.deepEqual(await page.evaluate(held), ["Evidence", true], "what the keyboard is at stays when it is written anew");
   });
 
   await check("an answer that comes twice is taken once", async () => {

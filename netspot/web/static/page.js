@@ -268,9 +268,12 @@
   // -- incidents and alarms ------------------------------------------------------------------------------------------
 
   function showIncidents() {
-    const opened = new Set([...document.querySelectorAll("#incidents details[open]")].map((box) => box.dataset.id));
+    const opened = new Set([...document.querySelectorAll("#incidents details[open]")].map((box) => box.closest("li").dataset.id));
+    const held = document.activeElement, at = held.closest("#incidents li");
     const list = [...page.incidents.values()].reverse().sort((a, b) => Number(!!a.end) - Number(!!b.end));
     $("incidents").replaceChildren(...list.map((incident) => incidentItem(incident, opened.has(incident.id))));
+    const again = at && [...$("incidents").children].find((item) => item.dataset.id === at.dataset.id);
+    if (again) again.querySelector(held.tagName)?.focus({ preventScroll: true });
     if (!list.length) $("incidents").append(make("li", "", make("p", "", "None so far.")));
   }
 
@@ -279,7 +282,7 @@
     const when = make("p", "", `${Chart.day(start)}${Chart.clock(start)}, `, end ? `lasted ${duration((end - start) / 1000)}` : make("span", "now", "still going on"));
     const item = make("li", end ? "" : "open", make("h3", "", incident.title), when, make("p", "", incident.stats.join(", ")));
     const box = make("details", "", make("summary", "", "Evidence"), evidence(incident));
-    box.dataset.id = incident.id;
+    item.dataset.id = incident.id;
     box.open = unfolded;
     item.append(box);
     if (incident.capture) {
