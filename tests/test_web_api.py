@@ -250,6 +250,12 @@ def test_bad_requests_change_nothing(served, path, body, status, words):
     assert served.feed.settings == before and served.feed.running
 
 
+@pytest.mark.parametrize("name", ["Accept-Encoding", "Authorization", "If-None-Match", "Cookie", "Origin"])
+def test_a_header_of_any_bytes_is_no_bug(served, name):
+    for method, path in (("GET", "/static/page.js"), ("POST", "/api/run"), ("POST", "/logout")):
+        assert ask(served, method, path, "{}" if method == "POST" else None, {**TYPE, name: b"\xff"})[0] < 500
+
+
 def test_a_body_must_say_that_it_is_json(served):
     headers = {**bearer(served), "Content-Type": "text/plain"}
     assert ask(served, "POST", "/api/run", '{"action": "stop"}', headers)[0] == 415
