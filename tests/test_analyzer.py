@@ -81,6 +81,14 @@ def test_what_nobody_cares_for_and_what_was_nearly_seen_before_is_no_alarm() -> 
     assert [e.threshold for e in fed(busy, [70.0], 302)[1]] == pytest.approx([34.0], abs=0.01)
 
 
+def test_a_number_below_zero_may_be_too_high() -> None:
+    watch = Watch("X", known({"X": {"value": "A - B"}}, ("A", "B"))["X"], 1, spot())
+    for i, value in enumerate([*(x - 50 for x in quiet()), -20.0]):
+        sample, events = watch.step(replace(window(i, 0), counts={"A": 0, "B": -value}))
+    assert [(e.event_type, e.value) for e in events if isinstance(e, Alarm)] == [("up", -20.0)]
+    assert sample.up is not None and -50 < sample.up < -20
+
+
 def test_an_attack_that_begins_within_a_window_does_not_hide_the_next_one() -> None:
     watch = Watch("X", COUNT, 60, spot(learn="discard"), clear_after=1)
     fed(watch, [*quiet(), 9.0, 2.0])
@@ -156,7 +164,7 @@ def test_longer_spans_learn_in_the_same_time() -> None:
 
 def test_classic_leaves_it_to_the_detector() -> None:
     for watch in watches(Config(analyzer=AnalyzerConfig(profile="classic")), STATS, PROFILES["classic"]):
-        assert watch.floor == 0
+        assert watch.floor == -math.inf
 
 
 def test_only_statistics_of_the_windows_span_are_stepped() -> None:

@@ -64,7 +64,7 @@ class Watch:
     @property
     def floor(self) -> float:
         """What a value must exceed, beside the detector's threshold, to alarm; in its own unit."""
-        return max(self._least, self.stat.margin * self._record)
+        return max(self._least, self.stat.margin * self._record if self.stat.margin else -math.inf)
 
     def step(self, window: Window) -> tuple[Sample, list[Event]]:
         """The sample of ``window``, and what happened: an alarm, its end, a new start of learning."""
@@ -206,7 +206,7 @@ def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> 
     """
     chosen = [(name, stats[name.partition("@")[0]], int(name.partition("@")[2] or 1)) for name in names]
     if config.analyzer.profile == "classic":  # the detector alone decides there
-        chosen = [(name, replace(stat, least=0.0, margin=0.0), span) for name, stat, span in chosen]
+        chosen = [(name, replace(stat, least=-math.inf, margin=0.0), span) for name, stat, span in chosen]
     settings = {name: settings_of(config, name) for name, _, _ in chosen}
     tails = sum(settings[name].up + settings[name].down for name, stat, _ in chosen if stat.watched)
     result = []
