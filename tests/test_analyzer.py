@@ -81,6 +81,13 @@ def test_what_nobody_cares_for_and_what_was_nearly_seen_before_is_no_alarm() -> 
     assert [e.threshold for e in fed(busy, [70.0], 302)[1]] == pytest.approx([34.0], abs=0.01)
 
 
+@pytest.mark.parametrize("value", [0.0, 7.0, 1e-12, 1e15])
+@pytest.mark.parametrize("log", [False, True])
+def test_what_is_always_the_same_is_not_too_low(value: float, log: bool) -> None:
+    stat = replace(COUNT, least=2 * value, log=log)
+    assert fed(Watch("X", stat, 1, spot(down=True)), [value] * 300 + [1.01 * value] + [value] * 300)[1] == []
+
+
 def test_a_number_below_zero_may_be_too_high() -> None:
     watch = Watch("X", known({"X": {"value": "A - B"}}, ("A", "B"))["X"], 1, spot())
     for i, value in enumerate([*(x - 50 for x in quiet()), -20.0]):

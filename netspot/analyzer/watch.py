@@ -121,10 +121,10 @@ class Watch:
 
     def _verdict(self, spot: Spot, value: float) -> Verdict:
         """The detector's; what is above its threshold but not above the floor is given to it as the end of its tail."""
-        scaled, up = self._scale(value), self._up
-        if up is None or not value <= self.floor:
+        scaled, up, tail = self._scale(value), self._up, spot.up_excess
+        if up is None or tail is None or not value <= self.floor:
             return spot.update(scaled)
-        verdict = spot.update(min(scaled, up - 0.01 * abs(up)))  # what is shown may lag behind a little
+        verdict = spot.update(min(scaled, up - 0.01 * (up - tail)))  # what is shown may lag behind a little
         return verdict._replace(kind="excess") if verdict.kind == "alarm" and verdict.side == "up" else verdict
 
     def _judge(self, time_ns: int, value: float, verdict: Verdict) -> list[Event]:
