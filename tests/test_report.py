@@ -127,7 +127,7 @@ def test_however_long_the_run_extremes_anomalies_and_time_stay(windows, seed):
 
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_a_report_in_a_browser(tmp_path):
-    info = Info("pi-kitchen", "home.pcap", "3.0.0", 0, S, MADE)
+    info = Info("pi-kitchen", f"{'a' * 200}.pcap", "3.0.0", 0, S, MADE)
     report = Report(info, {"analyzer": {"period": "1s"}})
 
     class Reported:

@@ -127,7 +127,7 @@ try {
         const { page, wrong, close } = await open(browser, served.url, { viewport: { width, height }, colorScheme });
         await page.waitForSelector(".card .value");
         await page.waitForTimeout(300);
-        await page.evaluate(() => { document.querySelector(".card h3 button").textContent = "A".repeat(64); }); // as an own one
+        await page.evaluate(() => { for (const name of document.querySelectorAll("h1, .card h3 button")) name.textContent = "A".repeat(64); });
         assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
         const wide = await page.evaluate(() =>
           [...document.querySelectorAll(".card .mid")].filter((row) => row.scrollWidth > row.clientWidth).map((row) => row.innerText));
