@@ -196,6 +196,13 @@ def test_every_mistake_at_once_in_the_order_of_lines():
     ]
 
 
+@pytest.mark.parametrize("option", ["miner.filter", "miner.device", "exporter.mqtt.username", "exporter.file.data"])
+def test_half_a_character_is_no_text(option):
+    assert "not UTF-8 text" in mistakes("", overrides=[(option, "\udcff")])[0]
+    with pytest.raises(ConfigError, match="request: .*not UTF-8 text"):
+        c.changed(c.Config(), {option: "\ud800"})
+
+
 def test_hundreds_of_mistakes_are_told_in_part_and_at_once():
     found = mistakes("".join(f"key{number}: 1\n" for number in range(6000)))
     assert len(found) == 101
