@@ -162,6 +162,20 @@ def test_an_explicit_q_wins_and_a_span_may_have_its_own_section() -> None:
     assert by_name["RST@10"] is not None and by_name["RST@10"].parameters["down"]
 
 
+def test_an_own_statistic_that_means_something_else_learns_anew() -> None:
+    def own(counter: str, **more: str) -> Watch:
+        stats = {"X": {"value": "A", "range": [0, None], **more}}
+        config = Config(spot=SpotConfig(n_init=50), stats=stats, counters={"A": counter, "B": "udp"})
+        return watches(config, known(stats, ("A", "B")), ["X"])[0]
+
+    first = own("tcp")
+    for i, value in enumerate(quiet()):
+        first.step(replace(window(i, 0), counts={"A": value}))
+    assert own("tcp").restore(first.state())
+    others = [own("tcp and syn"), own("tcp", value="A + B"), own("tcp", transform="log1p")]
+    assert [other.restore(first.state()) for other in others] == [False] * 3
+
+
 def test_longer_spans_learn_in_the_same_time() -> None:
     config = Config(spot=SpotConfig(n_init=1000, level=0.98, depth=50))
     spots = [watch.spot for watch in watches(config, STATS, ["RST", "RST@10", "RST@60"])]

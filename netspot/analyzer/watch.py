@@ -41,17 +41,19 @@ class Watch:
         clear_after: int = 10,
         relearn_after: int = 0,
         period_ns: int = 10**9,
+        meaning: str = "",
     ) -> None:
         """``clear_after``: windows without an alarm after which the statistic is back in its range.
 
         ``relearn_after``: alarmed windows after which the new level is learned; 0 leaves that to the detector.
+        ``meaning``: what was learned with another one is of no use.
         """
         self.name, self.stat, self.span, self.spot = name, stat, span, spot
         self.muted_until_ns = 0  # alarms before this are told as muted [ns since epoch]
         self.alarm: Alarm | None = None  # with which it left its normal range, as it was told; None inside
         self.latest: Alarm | None = None  # of the newest window that alarmed
         self.blamed: tuple[str, ...] = ()  # addresses, for the open alarm
-        self._alert = alert
+        self._alert, self._meaning = alert, meaning
         self._clear_after, self._relearn_after = clear_after, relearn_after
         self._least = stat.least_over(span)
         self._fading = 0.5 ** (span * period_ns / RECORD_HALVES_NS)
@@ -102,11 +104,14 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """What was learned, for ``restore``."""
-        return {} if self.spot is None else {**self.spot.state(), "record": self._record, "newest": self._newest}
+        if self.spot is None:
+            return {}
+        more = {"record": self._record, "newest": self._newest, "meaning": self._meaning}
+        return {**self.spot.state(), **more}
 
     def restore(self, state: Mapping[str, Any]) -> bool:
-        """Take up what was learned before with the same parameters; False where they differ."""
-        if self.spot is None or not state:
+        """Take up what was learned before with the same parameters and meaning; False where they differ."""
+        if self.spot is None or state.get("meaning", "") != self._meaning or not state:
             return False
         try:
             spot = Spot.restore(state)
@@ -230,6 +235,7 @@ def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> 
                 clear_after=max(1, config.analyzer.clear_after // span),
                 relearn_after=spot.relearn_after and max(SPAN_RELEARNS, spot.relearn_after // span) if span > 1 else 0,
                 period_ns=config.analyzer.period_ns,
+                meaning=_meaning(config, stat),
             )
         )
     return result
@@ -250,6 +256,15 @@ def over(spot: SpotConfig, span: int) -> SpotConfig:
     n_init = max(SPAN_LEARNS, spot.n_init // span)
     share = max(1 - spot.level, min(0.3, TAIL / n_init))
     return replace(spot, n_init=n_init, level=1 - share, depth=spot.depth // span)
+
+
+def _meaning(config: Config, stat: Stat) -> str:
+    """What an own statistic says, and what the own counters in it count; empty for one of netspot's."""
+    own = config.stats.get(stat.name)
+    if own is None:
+        return ""
+    counters = [f"{need}: {config.counters[need]}" for need in stat.needs if need in config.counters]
+    return "; ".join([own["value"], own.get("transform", "none"), *counters])
 
 
 def _spot(config: SpotConfig, q: float, stat: Stat, span: int) -> Spot:
