@@ -139,6 +139,12 @@ def test_a_cursor_of_another_time_starts_anew(served):
         assert news["reset"] and len(news["t"]) >= 400
 
 
+def test_short_windows_and_a_slow_network_are_no_reason_to_start_anew(served):
+    seq, epoch = served.board.current.seq, served.board.epoch
+    news = ask(served, "GET", f"/api/poll?since={seq - 300}&epoch={epoch}")[2]
+    assert not news["reset"] and 300 <= len(news["t"]) <= 310
+
+
 def test_a_cursor_from_before_the_clock_was_set_back_starts_anew():
     with Served(past=20) as own:
         own.stepping = False

@@ -19,7 +19,6 @@ from netspot.snapshot import Board, Snapshot
 from netspot.web import access, page, views, wire
 
 ANSWER_S = 5.0  # how long a request waits for the main loop
-CURSOR_ROWS = 120  # a poll whose cursor is further behind, or before the clock was set back, starts anew
 DEVICES_S = 5.0  # for so long the list of interfaces is good
 MUTE_MAX_S = 7 * 86_400
 COOKIE = "netspot"
@@ -155,7 +154,7 @@ class App:
         snapshot, board = self._read(), self.board
         query = wire.query("since", "epoch")
         since = wire.whole(query, "since", 0, 2**53)
-        oldest = max(snapshot.seq - CURSOR_ROWS, board.history.set_back)
+        oldest = max(snapshot.seq - views.PAGE_ROWS, board.history.set_back)  # behind that, a poll starts anew
         if query.get("epoch") != board.epoch or (since is not None and not oldest <= since <= snapshot.seq):
             since = None
         changer = self.may_change()
