@@ -120,6 +120,14 @@ def test_a_longer_span_learns_a_new_level_after_long_alarms_only() -> None:
     assert events[1].event_type == "cleared" and watch.spot is not None and watch.spot.learned == 1
 
 
+def test_a_range_that_is_not_kept_to_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch("X", replace(COUNT, range=(0.0, 1.0)), 1, spot(range=(0, 1)))
+    fed(watch, [0.0, 1.0, math.nan])
+    assert caplog.messages == []
+    fed(watch, [50.0, 60.0])
+    assert caplog.messages == ["X: its value 50 is out of its range [0, 1], so that its thresholds mean nothing"]
+
+
 def test_partial_windows_and_silence_teach_nothing() -> None:
     watch = Watch("X", replace(COUNT, compute=lambda count: count or math.nan), 1, spot())
     watch.step(replace(window(1, 5), seconds=0.5))

@@ -62,6 +62,7 @@ class Watch:
         self._up = None if spot is None else spot.up  # the detector's threshold now, which is costly to ask for
         self._quiet = 0  # windows without an alarm since the last one, while outside
         self._alarmed = 0  # windows with one since it left its range
+        self._possible = True  # no value was out of what the statistic declares as possible
 
     @property
     def floor(self) -> float:
@@ -73,6 +74,11 @@ class Watch:
         counts = window.counts
         value = self.stat.compute(*[counts[name] for name in self.stat.needs])
         events: list[Event] = []
+        low, high = self.stat.range
+        if (value < low or value > high) and self._possible:
+            self._possible = False
+            text = "%s: its value %g is out of its range [%g, %g], so that its thresholds mean nothing"
+            log.warning(text, self.name, value, low, high)
         # A partial window would teach a rate that never was.
         if self.spot is not None and not window.partial:
             verdict = self._verdict(self.spot, value)
