@@ -17,6 +17,7 @@ import ipaddress
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -326,7 +327,7 @@ class _Parser:
             inner = self._factor()
             formula = lambda counts: -inner(counts)  # noqa: E731
         elif token.kind == "number":
-            number = float(int(token.text, 0)) if token.text[:2] in ("0x", "0X") else float(token.text)
+            number = self._number(token)
             formula = lambda counts: number  # noqa: E731
         else:
             if token.kind != "name" or token.text not in self._counters:
@@ -337,6 +338,15 @@ class _Parser:
             formula = operator.itemgetter(token.text)
         self._depth -= 1
         return formula
+
+    def _number(self, token: Token) -> float:
+        try:
+            number = float(int(token.text, 0)) if token.text[:2] in ("0x", "0X") else float(token.text)
+        except OverflowError:
+            number = math.inf
+        if number == math.inf:
+            self.fail(token, f"numbers reach up to {sys.float_info.max:.1e}")
+        return number
 
     # Tokens -----------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ def mistakes(config: Config) -> list[str]:
 
 def _known(config: Config, mistakes: list[str]) -> tuple[dict[str, Stat], dict[str, Counter]]:
     counters, stats = counting.known({}), statistics.known({}, ())  # netspot's own, and those of packages beside it
-    mistakes += wrong_names(config, stats, counters)
+    mistakes += wrong_names(config, stats, {*counters, *WINDOW_COUNTERS, statistics.own.SECONDS})
     names = (*counters, *config.counters, *WINDOW_COUNTERS)
     for name, text in config.counters.items():
         counters |= _attempt(config, mistakes, counting.own.configured, {name: text}) or {}

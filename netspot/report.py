@@ -59,8 +59,10 @@ class Condensed:
         self.rows, self._windows_a_row = half, 2 * self._windows_a_row
 
     def of(self, column: int) -> Rows:
-        low, high, up, down = (self.values[i, : self.rows, column] for i in range(4))
-        return Rows(self.time_ns[: self.rows], low, high, up, down, self.bits[: self.rows, column])
+        """One statistic in the order of time, which is not that of a capture whose clock was set back."""
+        order = np.argsort(self.time_ns[: self.rows], kind="stable")
+        low, high, up, down = (self.values[i, order, column] for i in range(4))
+        return Rows(self.time_ns[order], low, high, up, down, self.bits[order, column])
 
 
 class Report:
@@ -82,7 +84,7 @@ class Report:
     ) -> None:
         """Take in one window and what came of it."""
         self._windows += 1
-        self._start_ns = self._start_ns or window.start_ns
+        self._start_ns = min(self._start_ns, window.start_ns) if self._windows > 1 else window.start_ns
         self._end_ns = max(self._end_ns, window.end_ns)
         self._dropped += window.dropped
         for name, value in window.counts.items():
@@ -136,7 +138,7 @@ class Report:
 
     def _data(self) -> dict[str, Any]:
         rows = self._past
-        t0, steps = views.times(rows.time_ns[: rows.rows])
+        t0, steps = views.times(np.sort(rows.time_ns[: rows.rows]))
         stats = {name: views.columns(rows.of(column)) for name, column in self._columns.items()}
         return {"t0": t0, "t": steps, "stats": stats}
 

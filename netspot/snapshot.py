@@ -130,9 +130,14 @@ class Ring:
         return self.time_ns.nbytes + self.bits.nbytes + self.values.nbytes
 
     def places(self, first: int, end: int) -> NDArray[np.int64]:
-        """Where rows number ``first`` to ``end`` (exclusive) lie, oldest first, as far as they are still there."""
+        """Where rows number ``first`` to ``end`` (exclusive) lie, oldest first, as far as they are still there.
+
+        After the clock was set back, rows that seem later than one that came after them are left out.
+        """
         first = max(first, end - self.rows + MARGIN, 0)
-        return np.arange(first, max(first, end), dtype=np.int64) % self.rows
+        at = np.arange(first, max(first, end), dtype=np.int64) % self.rows
+        times = self.time_ns[at]
+        return at[times <= np.minimum.accumulate(times[::-1])[::-1]]
 
 
 def ring_rows(wanted: int, width: int, columns: int, budget_bytes: int) -> int:
@@ -147,6 +152,7 @@ class History:
         hour = math.ceil(3600e9 / period_ns)
         self.full = Ring(ring_rows(hour, width, 3, HOUR_BYTES), width, 3)  # value, up, down
         self.day = Ring(ring_rows(1440, width, 4, DAY_BYTES), width, 4)  # low, high, up, down
+        self.set_back = 0  # cursors below this are from before the clock was last set back
 
     @property
     def nbytes(self) -> int:
@@ -156,6 +162,8 @@ class History:
         """Append a window."""
         ring = self.full
         at = ring.written % ring.rows
+        if time_ns < ring.time_ns[at - 1]:
+            self.set_back = ring.written + 1
         ring.time_ns[at], ring.bits[at], ring.values[:, at] = time_ns, cells.bits, cells.values
         ring.written += 1
         ring, end_ns = self.day, -(-time_ns // MINUTE_NS) * MINUTE_NS

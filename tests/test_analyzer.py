@@ -82,6 +82,21 @@ def test_what_nobody_cares_for_and_what_was_nearly_seen_before_is_no_alarm() -> 
     assert [e.threshold for e in fed(busy, [70.0], 302)[1]] == pytest.approx([34.0], abs=0.01)
 
 
+@pytest.mark.parametrize("value", [0.0, 7.0, 1e-12, 1e15])
+@pytest.mark.parametrize("log", [False, True])
+def test_what_is_always_the_same_is_not_too_low(value: float, log: bool) -> None:
+    stat = replace(COUNT, least=2 * value, log=log)
+    assert fed(Watch("X", stat, 1, spot(down=True)), [value] * 300 + [1.01 * value] + [value] * 300)[1] == []
+
+
+def test_a_number_below_zero_may_be_too_high() -> None:
+    watch = Watch("X", known({"X": {"value": "A - B"}}, ("A", "B"))["X"], 1, spot())
+    for i, value in enumerate([*(x - 50 for x in quiet()), -20.0]):
+        sample, events = watch.step(replace(window(i, 0), counts={"A": 0, "B": -value}))
+    assert [(e.event_type, e.value) for e in events if isinstance(e, Alarm)] == [("up", -20.0)]
+    assert sample.up is not None and -50 < sample.up < -20
+
+
 def test_an_attack_that_begins_within_a_window_does_not_hide_the_next_one() -> None:
     watch = Watch("X", COUNT, 60, spot(learn="discard"), clear_after=1)
     fed(watch, [*quiet(), 9.0, 2.0])
@@ -104,6 +119,14 @@ def test_a_longer_span_learns_a_new_level_after_long_alarms_only() -> None:
     _, events = fed(watch, [900.0] * 6, 300)
     assert [type(e) for e in events] == [Alarm, Alarm, Relearn]
     assert events[1].event_type == "cleared" and watch.spot is not None and watch.spot.learned == 1
+
+
+def test_a_range_that_is_not_kept_to_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch("X", replace(COUNT, range=(0.0, 1.0)), 1, spot(range=(0, 1)))
+    fed(watch, [0.0, 1.0, math.nan])
+    assert caplog.messages == []
+    fed(watch, [50.0, 60.0])
+    assert caplog.messages == ["X: its value 50 is out of its range [0, 1], so that its thresholds mean nothing"]
 
 
 def test_partial_windows_and_silence_teach_nothing() -> None:
@@ -172,7 +195,7 @@ def test_longer_spans_learn_in_the_same_time() -> None:
 
 def test_classic_leaves_it_to_the_detector() -> None:
     for watch in watches(Config(analyzer=AnalyzerConfig(profile="classic")), STATS, PROFILES["classic"]):
-        assert watch.floor == 0
+        assert watch.floor == -math.inf
 
 
 def test_only_statistics_of_the_windows_span_are_stepped() -> None:

@@ -105,6 +105,8 @@ def test_gzip_of_several_members(tmp_path: Path) -> None:
     (6, 5_000_001, 100, 105_000_001_000),
     (6, 105_000_001, -100, 5_000_001_000),
     (0, (1 << 64) - 1, 0, 9_000_000_000 * 10**9),  # beyond what 64 bits of nanoseconds can hold
+    (9, (1 << 64) - 1, 0, 9_000_000_000 * 10**9),
+    (6, 9_000_000_000_000_000, 9_000_000_000, 9_000_000_000 * 10**9),  # where the end of its window fits too
     (127, (1 << 64) - 1, 0, 1_844_674_407),
 ])  # fmt: skip
 def test_pcapng_clocks(tsresol: int, stamp: int, tsoffset: int, expected_ns: int, tmp_path: Path) -> None:

@@ -152,9 +152,11 @@ def test_overrides_win_and_are_texts():
         ("mute: [{}]", "a rule without any condition would mute everything"),
         ("mute: [{stat: A, statt: B}]", "unknown key statt; did you mean stat?"),
         ("mute: [{between: 22:00}]", "between: 22:00: expected HH:MM-HH:MM"),
+        ("mute: [{until: 0001-01-01}]", "f.yaml:1: mute = (a list): until: 0001-01-01: year 0 is out of range"),
         ("stats: {A: {unit: x}}", "the key value is missing"),
         ("stats: {A: {value: x, range: [2, 1]}}", "the second number must be greater"),
-        ("counters: {A.B: x}", "f.yaml:1: counters.A.B: unknown"),
+        ("counters: {A.B: x}", "f.yaml:1: counters.A.B: a name is made of at most 64"),
+        ("stats: {A-B: {value: x}}", "f.yaml:1: stats.A-B: a name is made of at most 64 letters, digits and _"),
         ("node: a\nnode: b", "f.yaml:2: node is given twice, first in line 1"),
         ("miner: {device: a}\nminer.device: b", "f.yaml:2: miner.device is given twice, first at f.yaml:1"),
         ("miner:\n\tdevice: x", "f.yaml:2: a tab: indent with spaces"),
@@ -192,6 +194,13 @@ def test_every_mistake_at_once_in_the_order_of_lines():
         "--no.such",
         "--miner.device (nothing)",
     ]
+
+
+@pytest.mark.parametrize("option", ["miner.filter", "miner.device", "exporter.mqtt.username", "exporter.file.data"])
+def test_half_a_character_is_no_text(option):
+    assert "not UTF-8 text" in mistakes("", overrides=[(option, "\udcff")])[0]
+    with pytest.raises(ConfigError, match="request: .*not UTF-8 text"):
+        c.changed(c.Config(), {option: "\ud800"})
 
 
 def test_hundreds_of_mistakes_are_told_in_part_and_at_once():

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from netspot import plugins
 from netspot.analyzer.stats import Stat, known, own
+from netspot.config import parse
 from netspot.errors import ConfigError
 from netspot.expressions import COLUMNS, COMPLAINTS, CONDITIONS, arithmetic, condition
 from netspot.miner import counters
 from netspot.miner.counters import Counter
 from netspot.packets import ACK, RST, SYN, PacketBatch
+from netspot.pipeline import mistakes
 from tests.frames import arp, batch, eth, icmp, icmp6, ip4, ip6, tcp, udp
 
 FRAMES = [
@@ -99,10 +101,20 @@ def test_arithmetic() -> None:
     assert math.isnan(arithmetic("A * 1e308 * 1e308", "stats.X", ["A"])[1](1))
 
 
-@pytest.mark.parametrize("text", ["1 + 2", "A /", "A / C", "A B", "A(1)", "A ** 2", "((A)", "A.real"])
+@pytest.mark.parametrize(
+    "text", ["1 + 2", "A /", "A / C", "A B", "A(1)", "A ** 2", "((A)", "A.real", "A * 1e400", "A * 0x" + "f" * 300]
+)
 def test_arithmetic_mistakes(text: str) -> None:
     with pytest.raises(ConfigError, match=r"stats\.X: .*column \d+: "):
         arithmetic(text, "stats.X", ["A", "B"])
+
+
+def test_what_a_window_knows_of_itself_has_names_that_are_taken() -> None:
+    config = parse("counters:\n  DROPPED: tcp\n  seconds: udp\n  MINE: udp\nstats: {A: {value: MINE / seconds}}", "f")
+    assert mistakes(config) == [
+        "f:2: counters.DROPPED: netspot has one of that name; take another",
+        "f:3: counters.seconds: netspot has one of that name; take another",
+    ]
 
 
 WORDS = [

@@ -86,6 +86,16 @@ def test_a_run_without_packets():
     assert data(text)["t"] == [] and "no packets" in text
 
 
+def test_a_capture_whose_clock_was_set_back_is_in_the_order_of_time():
+    report = Report(INFO, {})
+    for end, value in ((9, 0.1), (10, 0.9), (3, 0.3), (4, 0.4)):
+        report.step(window(end * S), [sample(end * S, value, 0.5)], [], {})
+    text = page(report)
+    columns = {"v": [0.3, 0.4, 0.1, 0.9], "u": [[0, 0.5]], "a": [3]}
+    assert data(text) == {"t0": 3000, "t": [0, 1000, 5000, 1000], "stats": {"R_SYN": columns}}
+    assert "1970-01-01T00:00:02.000Z to 1970-01-01T00:00:10.000Z" in text
+
+
 def test_lists_are_bounded_and_say_so():
     report = Report(INFO, {})
     for i in range(1, ALARMS + 100):
@@ -117,7 +127,7 @@ def test_however_long_the_run_extremes_anomalies_and_time_stay(windows, seed):
 
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_a_report_in_a_browser(tmp_path):
-    info = Info("pi-kitchen", "home.pcap", "3.0.0", 0, S, MADE)
+    info = Info("pi-kitchen", f"{'a' * 200}.pcap", "3.0.0", 0, S, MADE)
     report = Report(info, {"analyzer": {"period": "1s"}})
 
     class Reported:

@@ -65,6 +65,16 @@ def test_a_minute_keeps_the_extremes_and_the_last_thresholds():
     assert rows.up.tolist() == [11.0, 5.0]
 
 
+def test_a_clock_that_was_set_back_leaves_out_what_seems_later():
+    b = board()
+    for end in (100, 101, 102, 40, 41, 42, 41, 42):
+        b.step(window(end * S), [sample("A", end * S, end)], [], {})
+    rows = b.history.windows(0, b.current.seq, 0)
+    assert rows.time_ns.tolist() == [40 * S, 41 * S, 41 * S, 42 * S] and rows.high.tolist() == [40, 41, 41, 42]
+    assert b.history.minutes(0).time_ns.tolist() == [60 * S]
+    assert b.history.set_back == 7
+
+
 def test_only_the_newest_rows_stay_and_in_order():
     b = board(period_ns=60 * S)  # an hour is 60 rows
     rows = b.history.full.rows

@@ -139,6 +139,24 @@ def test_a_cursor_of_another_time_starts_anew(served):
         assert news["reset"] and len(news["t"]) >= 400
 
 
+def test_short_windows_and_a_slow_network_are_no_reason_to_start_anew(served):
+    seq, epoch = served.board.current.seq, served.board.epoch
+    news = ask(served, "GET", f"/api/poll?since={seq - 300}&epoch={epoch}")[2]
+    assert not news["reset"] and 300 <= len(news["t"]) <= 310
+
+
+def test_a_cursor_from_before_the_clock_was_set_back_starts_anew():
+    with Served(past=20) as own:
+        own.stepping = False
+        whole = ask(own, "GET", "/api/poll")[2]
+        own.feed.step(own.board.current.time_ns - 3600 * 10**9)
+        news = ask(own, "GET", f"/api/poll?since={whole['seq']}&epoch={whole['epoch']}")[2]
+        assert (news["reset"], news["t"]) == (True, [0])
+        own.feed.step(own.board.current.time_ns + 10**9)
+        news = ask(own, "GET", f"/api/poll?since={news['seq']}&epoch={news['epoch']}")[2]
+        assert (news["reset"], news["t"]) == (False, [0])
+
+
 def test_health_turns_503_when_windows_stop_or_the_phase_is_bad(served, monkeypatch):
     status, _, data = ask(served, "GET", "/api/health")
     assert (status, data["status"], data["error"]) == (200, "ok", None)
@@ -236,6 +254,12 @@ def test_bad_requests_change_nothing(served, path, body, status, words):
     assert got == status
     assert words in data["error"]
     assert served.feed.settings == before and served.feed.running
+
+
+@pytest.mark.parametrize("name", ["Accept-Encoding", "Authorization", "If-None-Match", "Cookie", "Origin"])
+def test_a_header_of_any_bytes_is_no_bug(served, name):
+    for method, path in (("GET", "/static/page.js"), ("POST", "/api/run"), ("POST", "/logout")):
+        assert ask(served, method, path, "{}" if method == "POST" else None, {**TYPE, name: b"\xff"})[0] < 500
 
 
 def test_a_body_must_say_that_it_is_json(served):

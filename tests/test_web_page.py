@@ -27,4 +27,4 @@ def test_the_page_in_a_browser(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok ") == 14
+    assert done.stdout.count("ok ") == 15

@@ -62,17 +62,23 @@ class Watch:
         self._up = None if spot is None else spot.up  # the detector's threshold now, which is costly to ask for
         self._quiet = 0  # windows without an alarm since the last one, while outside
         self._alarmed = 0  # windows with one since it left its range
+        self._possible = True  # no value was out of what the statistic declares as possible
 
     @property
     def floor(self) -> float:
         """What a value must exceed, beside the detector's threshold, to alarm; in its own unit."""
-        return max(self._least, self.stat.margin * self._record)
+        return max(self._least, self.stat.margin * self._record if self.stat.margin else -math.inf)
 
     def step(self, window: Window) -> tuple[Sample, list[Event]]:
         """The sample of ``window``, and what happened: an alarm, its end, a new start of learning."""
         counts = window.counts
         value = self.stat.compute(*[counts[name] for name in self.stat.needs])
         events: list[Event] = []
+        low, high = self.stat.range
+        if (value < low or value > high) and self._possible:
+            self._possible = False
+            text = "%s: its value %g is out of its range [%g, %g], so that its thresholds mean nothing"
+            log.warning(text, self.name, value, low, high)
         # A partial window would teach a rate that never was.
         if self.spot is not None and not window.partial:
             verdict = self._verdict(self.spot, value)
@@ -125,10 +131,10 @@ class Watch:
 
     def _verdict(self, spot: Spot, value: float) -> Verdict:
         """The detector's; what is above its threshold but not above the floor is given to it as the end of its tail."""
-        scaled, up = self._scale(value), self._up
-        if up is None or not value <= self.floor:
+        scaled, up, tail = self._scale(value), self._up, spot.up_excess
+        if up is None or tail is None or not value <= self.floor:
             return spot.update(scaled)
-        verdict = spot.update(min(scaled, up - 0.01 * abs(up)))  # what is shown may lag behind a little
+        verdict = spot.update(min(scaled, up - 0.01 * (up - tail)))  # what is shown may lag behind a little
         return verdict._replace(kind="excess") if verdict.kind == "alarm" and verdict.side == "up" else verdict
 
     def _judge(self, time_ns: int, value: float, verdict: Verdict) -> list[Event]:
@@ -210,7 +216,7 @@ def watches(config: Config, stats: Mapping[str, Stat], names: Iterable[str]) -> 
     """
     chosen = [(name, stats[name.partition("@")[0]], int(name.partition("@")[2] or 1)) for name in names]
     if config.analyzer.profile == "classic":  # the detector alone decides there
-        chosen = [(name, replace(stat, least=0.0, margin=0.0), span) for name, stat, span in chosen]
+        chosen = [(name, replace(stat, least=-math.inf, margin=0.0), span) for name, stat, span in chosen]
     settings = {name: settings_of(config, name) for name, _, _ in chosen}
     tails = sum(settings[name].up + settings[name].down for name, stat, _ in chosen if stat.watched)
     result = []

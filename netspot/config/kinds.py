@@ -46,13 +46,15 @@ class Given(Record):
         return (text + "..." if len(self.value) > 60 else text) or "(nothing)"
 
     def text(self) -> str:
-        """The text of a scalar. Raises ValueError for a list or a mapping, and for a text that is too long."""
+        """The text of a scalar. Raises ValueError for a list or a mapping, and for what is too long or no text."""
         if self.tag in ("seq", "map"):
             raise ValueError(f"{self.shown()} stands where one value is wanted")
         if self.tag == "!secret":
             raise ValueError("!secret is for user names, passwords and tokens only")
         if len(self.value) > TEXT_LENGTH:
             raise ValueError(f"longer than {TEXT_LENGTH} characters")
+        if re.search("[\ud800-\udfff]", self.value):  # bytes of the command line, or an escape of JSON
+            raise ValueError("not UTF-8 text")
         text: str = self.value
         return text
 

@@ -46,7 +46,10 @@ def _until(given: Given) -> str:
     value = given.text()
     if not UNTIL.fullmatch(value):
         raise ValueError
-    datetime.fromisoformat(value)  # which says what no calendar or clock has
+    try:
+        datetime.fromisoformat(value).timestamp()  # which says what no calendar or clock has
+    except OverflowError as error:  # of a processor with 32 bits
+        raise ValueError(str(error)) from None
     return value
 
 

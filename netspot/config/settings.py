@@ -64,6 +64,8 @@ def flatten(given: Given | None, found: Values, mistakes: Mistakes, prefix: str 
 
 def _unknown(path: str, key: str, prefix: str, where: str) -> str:
     shown = where if where.startswith("--") else f"{where}: {Given(path, 'str', '').shown()}"
+    if prefix in ("counters.", "stats."):
+        return f"{shown}: a name is made of at most 64 letters, digits and _, and begins with a letter"
     names = [*OPTIONS, *FILES, *SECTIONS, "include"]
     if prefix.startswith("spot.") and prefix.count(".") == 2:
         names = [prefix + name.removeprefix("spot.") for name in OPTIONS if name.startswith("spot.")]

@@ -17,7 +17,7 @@ MAGIC = b"\x0a\x0d\x0d\x0a"
 SECTION, INTERFACE, OLD_PACKET, SIMPLE, ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6  # block types
 MAX_BLOCK = 2 * MAX_RECORD  # of a packet with its options; blocks of other types are passed over [byte]
 MAX_INTERFACES = 1024  # of a section
-MAX_SECONDS = 9_000_000_000  # the year 2255: nanoseconds still fit into 64 bits
+MAX_SECONDS = 9_000_000_000  # the year 2255: nanoseconds, the end of the window too, still fit into 64 bits
 
 
 class Interface(NamedTuple):
@@ -172,7 +172,7 @@ class Pcapng:
 
 
 def _nanoseconds(units: NDArray[np.uint64], per_second: int, offset_s: int) -> NDArray[np.int64]:
-    """Clock units to nanoseconds, rounded down; times that 64 bits can't hold become the last that they can."""
+    """Clock units to nanoseconds, rounded down; times beyond `MAX_SECONDS` become that."""
     if 1_000_000_000 % per_second == 0:
         scale = np.uint64(1_000_000_000 // per_second)
         ts_ns = np.minimum(units, np.uint64(MAX_SECONDS * per_second)) * scale
@@ -186,5 +186,6 @@ def _nanoseconds(units: NDArray[np.uint64], per_second: int, offset_s: int) -> N
         ts_ns = np.minimum(seconds, np.uint64(MAX_SECONDS)) * np.uint64(1_000_000_000) + part
     signed = ts_ns.astype(np.int64)
     offset_ns = offset_s * 1_000_000_000
-    shifted: NDArray[np.int64] = np.minimum(signed, np.iinfo(np.int64).max - max(offset_ns, 0)) + offset_ns
+    last_ns = MAX_SECONDS * 1_000_000_000
+    shifted: NDArray[np.int64] = np.minimum(signed, last_ns - max(offset_ns, 0)) + offset_ns
     return np.maximum(shifted, 0)

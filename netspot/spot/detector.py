@@ -240,6 +240,11 @@ class Spot:
         return None if self._up is None or self._learning is not None else self._shown(self._up, 1)
 
     @property
+    def up_excess(self) -> float | None:
+        """Where the upper tail begins now (t), in the unit of the input; None while learning or without one."""
+        return None if self._up is None or self._learning is not None else self._up.t + self._mean
+
+    @property
     def down(self) -> float | None:
         """Lower alarm threshold now, in the unit of the input; None while learning or without a lower tail."""
         return None if self._down is None or self._learning is not None else self._shown(self._down, -1)

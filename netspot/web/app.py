@@ -19,7 +19,6 @@ from netspot.snapshot import Board, Snapshot
 from netspot.web import access, page, views, wire
 
 ANSWER_S = 5.0  # how long a request waits for the main loop
-CURSOR_ROWS = 120  # a poll whose cursor is further behind starts anew
 DEVICES_S = 5.0  # for so long the list of interfaces is good
 MUTE_MAX_S = 7 * 86_400
 COOKIE = "netspot"
@@ -154,7 +153,8 @@ class App:
         snapshot, board = self._read(), self.board
         query = wire.query("since", "epoch")
         since = wire.whole(query, "since", 0, 2**53)
-        if query.get("epoch") != board.epoch or (since is not None and not 0 <= snapshot.seq - since <= CURSOR_ROWS):
+        oldest = max(snapshot.seq - views.PAGE_ROWS, board.history.set_back)  # behind that, a poll starts anew
+        if query.get("epoch") != board.epoch or (since is not None and not oldest <= since <= snapshot.seq):
             since = None
         changer = self.may_change()
         tag = f'"{board.epoch}-{snapshot.seq}-{since}-{changer:d}"'
@@ -258,7 +258,7 @@ class App:
         try:
             right = self._check(given.strip())
         except bottle.HTTPError as error:
-            if "text/html" not in (bottle.request.get_header("Accept") or ""):
+            if "text/html" not in wire.header("Accept"):
                 raise
             bottle.response.status = error.status_code
             return self._page(str(error.body)[:1].upper() + str(error.body)[1:] + ".")
@@ -291,21 +291,21 @@ class App:
         return self.board.current
 
     def _change(self) -> None:
-        if bottle.request.get_header("Authorization") or not self.may_change():
+        if wire.header("Authorization") or not self.may_change():
             self._bearer()
         else:
             self._own_origin()
 
     def _own_origin(self) -> None:
         """A browser that sends another site's origin was sent by that site."""
-        origin = bottle.request.get_header("Origin")
-        if origin and origin.partition("://")[2] != bottle.request.get_header("Host"):
-            proxied = bottle.request.get_header("X-Forwarded-Host")
+        origin = wire.header("Origin")
+        if origin and origin.partition("://")[2] != wire.header("Host"):
+            proxied = wire.header("X-Forwarded-Host")
             if origin.partition("://")[2] != proxied:
                 raise bottle.HTTPError(403, "this request comes from another site")
 
     def _bearer(self) -> None:
-        kind, _, given = (bottle.request.get_header("Authorization") or "").partition(" ")
+        kind, _, given = wire.header("Authorization").partition(" ")
         if kind.lower() != "bearer" or not given.strip():
             text = "a token is needed: send 'Authorization: Bearer TOKEN'; 'netspotctl token' on that machine shows it"
             raise bottle.HTTPError(401, text, WWW_Authenticate="Bearer")
@@ -328,7 +328,7 @@ class App:
         return right
 
     def _set_cookie(self, value: str, age_s: int) -> None:
-        secure = bool(self.config.cert) or bottle.request.get_header("X-Forwarded-Proto") == "https"
+        secure = bool(self.config.cert) or wire.header("X-Forwarded-Proto") == "https"
         path = self._base if self._base == "/" else self._base + "/"
         bottle.response.set_cookie(
             COOKIE, value, max_age=age_s, path=path, httponly=True, samesite="strict", secure=secure
@@ -369,7 +369,7 @@ class App:
     def _tagged(self, tag: str, body: Callable[[], bytes], cache: str) -> Any:
         bottle.response.set_header("ETag", tag)
         bottle.response.set_header("Cache-Control", cache)
-        known = bottle.request.get_header("If-None-Match") or ""
+        known = wire.header("If-None-Match")
         if tag in known.replace("W/", ""):
             bottle.response.status = 304
             return b""

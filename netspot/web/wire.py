@@ -42,9 +42,14 @@ def answer(handler: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def header(name: str) -> str:
+    """A header of the request, empty where there is none; bottle's own way ends at bytes that are not UTF-8."""
+    return str(bottle.request.environ.get("HTTP_" + name.upper().replace("-", "_"), ""))
+
+
 def packed(body: bytes) -> bytes:
     """``body``, compressed where that is worth it and the client takes it."""
-    accepted = bottle.request.get_header("Accept-Encoding") or ""
+    accepted = header("Accept-Encoding")
     bottle.response.add_header("Vary", "Accept-Encoding")
     if len(body) < GZIP_FROM or "gzip" not in accepted:
         return body

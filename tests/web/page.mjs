@@ -27,6 +27,7 @@ try {
     assert.match(await page.locator('.card[data-stat="TRAFFIC"] .value').textContent(), /^\d+ packet\/s$/);
     assert.equal(await page.locator("#plain").isVisible(), false);
     assert.match(await page.locator("#phase").textContent(), /^Watching$/);
+    assert.equal(await page.evaluate(() => [1234, 5e15, 1e30].map(Chart.number).join()), "1234,5000T,1.0e+30");
     assert.ok((await redDots(page, "R_SYN")) > 20, "the attack before the start is red");
     assert.equal(await redDots(page, "R_ACK"), 0);
   });
@@ -45,7 +46,27 @@ try {
     assert.match(await page.locator("#incidents li").first().textContent(), /port scan.*still going on.*DNS_NX/s);
     assert.match(await page.locator("#news").textContent(), /^Incident: port scan/);
     assert.ok((await redDots(page, "DNS_NX")) > before);
+    await page.locator("#incidents li.open summary").focus();
+    await page.keyboard.press("Enter");
     await page.waitForSelector('.card.watching[data-stat="DNS_NX"]', { timeout: 8000 });
+    await page.waitForFunction(() => !document.querySelector("#incidents li.open"));
+    const held = () => [document.activeElement.textContent, document.activeElement.parentElement.open];
+    assert.deepEqual(await page.evaluate(held), ["Evidence", true], "what the keyboard is at stays when it is written anew");
+  });
+
+  await check("an answer that comes twice is taken once", async () => {
+    await page.evaluate(() => {
+      const { draw } = Chart;
+      Chart.draw = (canvas, data, options) => { window.drawn = [...data.t]; draw(canvas, data, options); };
+    });
+    await page.route("**/api/poll*", (route) => setTimeout(() => route.continue(), 700));
+    for (let i = 0; i < 8; i++) {
+      await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+      await page.waitForTimeout(300);
+    }
+    await page.unrouteAll({ behavior: "wait" });
+    await page.waitForTimeout(1500);
+    assert.deepEqual(await page.evaluate(() => drawn.filter((ms, row) => row && ms <= drawn[row - 1])), []);
   });
 
   await check("the large view works with the keyboard alone", async () => {
@@ -100,12 +121,13 @@ try {
   await check("nothing went wrong, nothing was asked of another host", async () => assert.deepEqual(wrong, []));
   await close();
 
-  for (const [width, height] of [[1280, 800], [360, 740]]) {
+  for (const [width, height] of [[1280, 800], [320, 740]]) {
     for (const colorScheme of ["light", "dark"]) {
       await check(`${width} px, ${colorScheme}: accessible, and no wider than the screen`, async () => {
         const { page, wrong, close } = await open(browser, served.url, { viewport: { width, height }, colorScheme });
         await page.waitForSelector(".card .value");
         await page.waitForTimeout(300);
+        await page.evaluate(() => { for (const name of document.querySelectorAll("h1, .card h3 button")) name.textContent = "A".repeat(64); });
         assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
         const wide = await page.evaluate(() =>
           [...document.querySelectorAll(".card .mid")].filter((row) => row.scrollWidth > row.clientWidth).map((row) => row.innerText));

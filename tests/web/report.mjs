@@ -16,8 +16,8 @@ try {
       await canvas.hover();
       if (shots) await page.screenshot({ path: `${shots}/report-${colorScheme}.png` });
       await accessible(page, `report, ${colorScheme}`);
-      await page.setViewportSize({ width: 360, height: 740 });
-      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+      await page.setViewportSize({ width: 320, height: 740 });
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 320);
       assert.deepEqual(wrong, []);
       await close();
     });

@@ -32,7 +32,7 @@ class Stat(Record):
     compute: Compute
     range: tuple[float, float] = (0.0, math.inf)  # values that are possible at all
     log: bool = False  # watched as log(1 + value): for rates, whose size varies by factors
-    least: float = 0.0  # smallest value over one period that may alarm
+    least: float = -math.inf  # smallest value over one period that may alarm
     margin: float = 0.0  # by which factor an alarm exceeds the greatest normal value; 0: no such floor
     watched: bool = True  # has a detector
 

@@ -100,7 +100,7 @@ const Chart = (() => {
     let last = null, step = Infinity;
     for (let row = first; row < end; row++) {
       if (values[row] == null) continue;
-      if (last != null) step = Math.min(step, data.t[row] - last);
+      if (last != null && data.t[row] > last) step = Math.min(step, data.t[row] - last);
       last = data.t[row];
     }
     return step * 2.5;
@@ -288,11 +288,11 @@ const Chart = (() => {
     if (value == null || !Number.isFinite(value)) return "\u2013";
     const size = Math.abs(value);
     if (size < 1e-12) return "0";
-    if (size >= 1e4) {
+    if (size >= 1e4 && size < 1e16) {
       const power = Math.min(4, Math.floor(Math.log10(size) / 3));
       return trim(value / 1000 ** power) + ["", "k", "M", "G", "T"][power];
     }
-    return size < 1e-3 ? value.toExponential(1) : trim(value);
+    return size < 1e-3 || size >= 1e16 ? value.toExponential(1) : trim(value);
   }
 
   function trim(value) {

@@ -23,13 +23,15 @@
   async function poll() {
     clearTimeout(timer);
     try {
-      const cursor = page.seq == null ? "" : `?since=${page.seq}&epoch=${page.epoch}`;
+      const { seq, epoch } = page;
+      const cursor = seq == null ? "" : `?since=${seq}&epoch=${epoch}`;
       const headers = page.tag ? { "If-None-Match": page.tag } : {};
       const answer = await fetch("api/poll" + cursor, { headers, cache: "no-store", signal: AbortSignal.timeout(10_000) });
       if (answer.status === 401) return location.reload();
       if (answer.status !== 200 && answer.status !== 304) throw new Error((await answer.json()).error);
       page.tag = answer.headers.get("ETag") || "";
-      if (answer.status === 200) take(await answer.json());
+      const message = answer.status === 200 ? await answer.json() : null;
+      if (message && page.seq === seq && page.epoch === epoch) take(message); // else another poll was faster
       failures = 0;
     } catch (error) {
       failures++;
@@ -266,9 +268,12 @@
   // -- incidents and alarms ------------------------------------------------------------------------------------------
 
   function showIncidents() {
-    const opened = new Set([...document.querySelectorAll("#incidents details[open]")].map((box) => box.dataset.id));
+    const opened = new Set([...document.querySelectorAll("#incidents details[open]")].map((box) => box.closest("li").dataset.id));
+    const held = document.activeElement, at = held.closest("#incidents li");
     const list = [...page.incidents.values()].reverse().sort((a, b) => Number(!!a.end) - Number(!!b.end));
     $("incidents").replaceChildren(...list.map((incident) => incidentItem(incident, opened.has(incident.id))));
+    const again = at && [...$("incidents").children].find((item) => item.dataset.id === at.dataset.id);
+    if (again) again.querySelector(held.tagName)?.focus({ preventScroll: true });
     if (!list.length) $("incidents").append(make("li", "", make("p", "", "None so far.")));
   }
 
@@ -277,7 +282,7 @@
     const when = make("p", "", `${Chart.day(start)}${Chart.clock(start)}, `, end ? `lasted ${duration((end - start) / 1000)}` : make("span", "now", "still going on"));
     const item = make("li", end ? "" : "open", make("h3", "", incident.title), when, make("p", "", incident.stats.join(", ")));
     const box = make("details", "", make("summary", "", "Evidence"), evidence(incident));
-    box.dataset.id = incident.id;
+    item.dataset.id = incident.id;
     box.open = unfolded;
     item.append(box);
     if (incident.capture) {
