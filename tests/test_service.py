@@ -214,7 +214,7 @@ def test_new_exporters_go_on_with_what_is_open(tmp_path: Path) -> None:
     ):
         steady(service, 50)
         send(3000)
-        wait_for(lambda: heard.of("netspot/test/alarm") and heard.of("netspot/test/alarm")[-1]["active"])
+        wait_for(lambda: heard.messages and heard.of("netspot/test/alarm")[-1]["active"], what="an alarm")
         before, count = heard.of("netspot/test/alarm")[-1], len(heard.messages)
         service.file.write_text(service.text.replace("stat_every: 0", "stat_every: 1"))
         service.process.send_signal(signal.SIGHUP)
