@@ -476,8 +476,16 @@ def page_address(config: WebConfig) -> str | None:
 
 
 def _scene(config: Config) -> dict[str, Any]:
-    """What decides which values are normal: those of another device, or of longer windows, say nothing of these."""
-    return {"device": config.miner.device, "period_ns": config.analyzer.period_ns}
+    """What decides which values are normal: those of other packets, or of longer windows, say nothing of these."""
+    miner = config.miner
+    nets = None if miner.home_nets is None else list(miner.home_nets)
+    return {
+        "device": miner.device,
+        "filter": miner.filter,
+        "direction": miner.direction,
+        "home_nets": nets,
+        "period_ns": config.analyzer.period_ns,
+    }
 
 
 def _hold(folder: str | None) -> ExitStack:

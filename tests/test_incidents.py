@@ -249,6 +249,8 @@ def test_an_incident_is_updated_though_the_clock_was_set_back() -> None:
         ("opened", ("X",)),
         ("updated", ("X", "Y")),
     ]
+    (closed, *_) = reversed(incidents(analyzer.close(T0 - 400 * S)))
+    assert closed.end_ns == closed.start_ns  # not before it
 
 
 def counted(second: int, value: float, span: int = 1) -> Window:

@@ -165,6 +165,9 @@ def test_what_was_learned_survives_a_restart(tmp_path: Path) -> None:
     with served(tmp_path) as service:
         assert service.status()["learned"] >= 20
         assert "go on with what they learned" in service.errors
+    with served(tmp_path, CONFIG.replace("udp port 5 or udp port 6", "udp port 5")) as service:
+        assert service.status()["learned"] < 20
+        assert "what was learned with another filter is left" in service.errors
 
 
 def test_reload_keeps_detectors_whose_settings_did_not_change(tmp_path: Path) -> None:

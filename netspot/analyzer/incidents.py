@@ -133,7 +133,7 @@ class Incidents:
             incident.title,
             tuple(incident.stats),
             incident.start_ns,
-            incident.last_ns if event_type == "closed" else None,
+            max(incident.start_ns, incident.last_ns) if event_type == "closed" else None,  # the clock may be set back
             incident.peak,
             incident.evidence,
             f"/api/incidents/{incident.id}.pcap" if self._capture else None,
