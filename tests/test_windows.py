@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -76,8 +78,9 @@ def test_a_hole_up_to_the_limit_is_silence() -> None:
     assert len(cut([batch([T0, T0 + (JUMP + 1) * S])])) == 2
 
 
-def test_live_the_watermark_closes_silent_windows_and_the_first_is_partial() -> None:
+def test_live_the_watermark_closes_silent_windows_and_the_first_is_partial(monkeypatch: pytest.MonkeyPatch) -> None:
     start = T0 + 400_000_000
+    monkeypatch.setattr("time.monotonic_ns", itertools.count(0, 3 * S).__next__)
     windows = cut([nothing(T0 + 3 * S + 5)], start_ns=start)
     assert [window.partial for window in windows] == [True, False, False]
     assert [window.seconds for window in windows] == [pytest.approx(0.6), 1.0, 1.0]
@@ -86,6 +89,19 @@ def test_live_the_watermark_closes_silent_windows_and_the_first_is_partial() -> 
 def test_live_the_clock_is_set_back() -> None:
     windows = cut([batch([T0], T0), nothing(T0 - 10 * S), batch([T0 - 10 * S], T0 - 8 * S)], start_ns=T0)
     assert told(windows) == [(0, 1), (-10, 1), (-9, 0)]
+
+
+@pytest.mark.parametrize(("passed_s", "told_s"), [(40, range(41)), (38, range(41)), (37, (0, 40)), (1, (0, 40))])
+def test_live_the_clock_is_set_forward_by_less_than_a_minute(
+    passed_s: int, told_s: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at a Pi's boot, when it hears what time it is: nothing was seen, and no silence is told."""
+    times = iter([0, passed_s * S])
+    monkeypatch.setattr("time.monotonic_ns", lambda: next(times, (passed_s + 1) * S))
+    there = T0 + 40 * S + 700_000_000
+    windows = cut([nothing(there), nothing(there + S)], start_ns=T0)
+    assert [(window.start_ns - T0) // S for window in windows] == list(told_s)
+    assert [window.partial for window in windows] == [len(told_s) == 2] * len(told_s)
 
 
 def test_losses_belong_to_the_window_in_which_they_happened() -> None:

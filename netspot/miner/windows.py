@@ -19,6 +19,7 @@ from netspot.packets import PacketBatch
 Closed = list[Window]  # the window of one period, and the longer spans that end with it
 
 JUMP = 60  # a step of the clock, or a hole in a capture, beyond this many windows restarts the grid [window]
+STEP_NS = 2 * 10**9  # and so does a live clock that has gone so much further than time: at a Pi's boot, or after sleep
 
 
 class Windows:
@@ -88,7 +89,7 @@ class Windows:
             self._restart(index)
         gap = index - self._index
         # A packet may be late; a watermark that lags says that the clock was set back.
-        if gap > JUMP or gap < (-1 if watermark else -JUMP):
+        if gap > JUMP or gap < (-1 if watermark else -JUMP) or (self._live and self._leapt(gap)):
             self._blind |= self._live  # the clock was set: nobody knows how long this window was
             yield from self._close(blind)
             self._restart(index)
@@ -97,6 +98,11 @@ class Windows:
         while self._index < index:
             yield from self._close(blind)
             self._index += 1
+
+    def _leapt(self, gap: int) -> bool:
+        """Whether the clock was set forward: so many windows have not passed since the last one was closed."""
+        passed_ns = time.monotonic_ns() - self._closed_at_ns
+        return gap > 2 and gap * self.period_ns - passed_ns > STEP_NS
 
     def _restart(self, index: int) -> None:
         """Open ``index``; spans that the jump broke are dropped."""
