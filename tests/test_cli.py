@@ -312,7 +312,12 @@ def test_a_run_that_is_ended_leaves_its_files_whole(
     counts, report = tmp_path / "counts.csv", tmp_path / "report.html"
     command = [*begin, sys.executable, "-m", "netspot", "run", "-d", "lo", "-p", "50ms", "-s", "TRAFFIC", "-v"]
     files = ["--counters", str(counts), "--report", str(report)]
-    with subprocess.Popen([*command, *files], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+
+    def heard() -> None:  # else whoever runs the tests under nohup has all of them ignore it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    with subprocess.Popen([*command, *files], **pipes, preexec_fn=heard) as process:
         assert process.stdout
         for number in numbers:
             for _ in range(3):
