@@ -33,9 +33,7 @@ class Context(Record):
     live: bool = False  # True: packets arrive meanwhile, so nothing may wait for a slow reader
     foreground: bool = False  # True: started for what it prints, not as a service
     page: str | None = None  # address of the status page, for a link to it
-    active: Mapping[
-        str, int
-    ] = {}  # statistics of which it was told that they are out of range -> since [ns since epoch]
+    active: Mapping[str, int] = {}  # statistics told as out of their range -> since [ns since epoch]
     title: str | None = None  # of the incident that is open
 
 
